@@ -1,0 +1,52 @@
+"""The console script: one command a file, imported when it is asked for."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from feedhandler import __version__
+from feedhandler.errors import RunError, UsageError
+
+COMMANDS = ("run", "check", "replay", "simulate", "gapfill", "subscribe", "book", "stat", "gaps", "latency", "export", "demo")
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module on first use, so that `feedhandler stat` does not pay for `feedhandler simulate`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"feedhandler.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="feedhandler")
+def cli() -> None:
+    """Market-data feed handler: multicast in, gaps repaired, right books out to other processes."""
+
+
+def main() -> None:
+    """Run the console script; errors are one line on stderr, never a traceback.
+
+    Exit status: 0 done, 1 it ran and failed, 2 bad usage, configuration or input, 130 interrupted.
+    """
+    try:
+        code = cli.main(standalone_mode=False)
+    except (UsageError, RunError) as error:
+        click.echo(f"feedhandler: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:  # the reader of our output went away: not our failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,37 @@
+"""Where channels live: the runtime directory, and a channel's folder in it."""
+
+import os
+from pathlib import Path
+
+from feedhandler.errors import UsageError
+
+
+def runtime_dir(option: str | os.PathLike[str] | None = None) -> Path:
+    """Return the runtime directory: the option, else the first of the environment's and the system's that applies.
+
+    Order: `option`, $FEEDHANDLER_RUNTIME_DIR, $RUNTIME_DIRECTORY (systemd; its first entry), $XDG_RUNTIME_DIR/feedhandler,
+    /run/feedhandler when writable, /tmp/feedhandler-UID.
+    """
+    if option:
+        return Path(option)
+    if value := os.environ.get("FEEDHANDLER_RUNTIME_DIR"):
+        return Path(value)
+    if value := os.environ.get("RUNTIME_DIRECTORY"):
+        return Path(value.split(":")[0])
+    if value := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(value) / "feedhandler"
+    system = Path("/run/feedhandler")
+    if os.access(system, os.W_OK):
+        return system
+    return Path(f"/tmp/feedhandler-{os.getuid()}")  # noqa: S108  the contract's last resort; created 0700
+
+
+def channel_dir(channel: str, option: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of a channel given by name (looked up in the runtime directory) or by path.
+
+    Raises UsageError when there is no such channel.
+    """
+    path = Path(channel) if "/" in channel else runtime_dir(option) / channel
+    if not (path / "channel").exists():
+        raise UsageError(f'CHANNEL: "{channel}": no such channel in {path.parent}')
+    return path

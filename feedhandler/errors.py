@@ -1,0 +1,20 @@
+"""The errors a user can cause; each becomes one line on stderr and an exit status."""
+
+
+class UsageError(Exception):
+    """Bad usage, configuration or input: exit status 2.
+
+    The message is one line that names the option, key or file, its value and what is allowed.
+    """
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """It ran and failed: exit status 1."""
+
+    exit_code = 1
+
+
+class NotInThisBuildError(UsageError):
+    """A key or option of a part that this build does not have."""

@@ -1,0 +1,1 @@
+"""Gap recovery: message store, re-request server, choice among servers."""
