@@ -1,0 +1,52 @@
+// Joins the stages: Arbiter -> Normalizer -> Publisher. Nothing else happens here: a packet goes in, the arbiter calls this sink
+// in feed order, and what is for the outside (states, requests) goes on to the host. Live feed and replay are such hosts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "event.hpp"
+#include "message.hpp"
+#include "sequence/arbiter.hpp"
+
+namespace fh {
+
+// Normalizer: on_messages(first_sequence, messages, ts_recv_ns, kind), on_clear(sequence, ts_ns), set_state(FeedState).
+// Host:       on_event(event): shows states and events to the outside; a state must be visible there when it returns,
+//             send_request(server, datagram): sends a re-request of 20 bytes.
+// Both are called on the receive thread only and must outlive the pipeline.
+template <class Normalizer, class Host>
+class Pipeline {
+  public:
+    using Arbiter = sequence::Arbiter<Pipeline>;
+
+    Pipeline(const sequence::Settings& settings, Normalizer& normalizer, Host& host)
+        : normalizer_(normalizer), host_(host), arbiter_(settings, *this) {}
+    Pipeline(const Pipeline&) = delete;  // the arbiter holds a reference to its sink
+    Pipeline& operator=(const Pipeline&) = delete;
+
+    Arbiter& arbiter() { return arbiter_; }
+    const Arbiter& arbiter() const { return arbiter_; }
+
+    // Sink of the arbiter.
+    void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns,
+                     TimestampKind kind) {
+        normalizer_.on_messages(first_sequence, messages, ts_recv_ns, kind);
+    }
+    void on_clear(std::uint64_t sequence, std::int64_t ts_ns) { normalizer_.on_clear(sequence, ts_ns); }
+    void on_event(const Event& event) {
+        host_.on_event(event);  // first: the state is visible before any record that follows it
+        if (event.type == EventType::state) normalizer_.set_state(event.state);
+    }
+    void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
+        host_.send_request(server, datagram);
+    }
+
+  private:
+    Normalizer& normalizer_;
+    Host& host_;
+    Arbiter arbiter_;
+};
+
+}  // namespace fh
