@@ -1,0 +1,74 @@
+# One command each. Everything goes into .venv; nothing is installed on the machine except, by `make test` as root, the Debian
+# packages that the tests name.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find feedhandler/core -name '*.hpp' -o -name '*.cpp') CMakeLists.txt pyproject.toml
+APT_TEST := clang clang-format clang-tidy ethtool iproute2 libclang-rt-dev systemd tshark valgrind
+
+.PHONY: help demo build test lint format stubs bench fuzz soak clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.built  ## exchange, daemon and two consumers on loopback; ends by itself with a verdict
+	@$(BIN)/feedhandler demo
+
+build: $(VENV)/.built  ## compile the core and install into .venv
+
+test: $(VENV)/.tested-with apt-test  ## every test; as root with the packages they need
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.linted-with  ## ruff, mypy, clang-format, clang-tidy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if command -v clang-format >/dev/null; then \
+	    find feedhandler/core tests benchmarks examples -name '*.hpp' -o -name '*.cpp' | xargs clang-format --dry-run -Werror; fi
+
+format: $(VENV)/.linted-with  ## ruff format, clang-format
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	find feedhandler/core tests benchmarks examples -name '*.hpp' -o -name '*.cpp' | xargs clang-format -i
+
+stubs: $(VENV)/.built  ## feedhandler/_core.pyi from the compiled module
+	$(BIN)/python -m nanobind.stubgen -m feedhandler._core -o feedhandler/_core.pyi
+
+bench: $(VENV)/.benched-with  ## all benchmarks, interleaved with their peers; results in benchmarks/results
+	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.built  ## every fuzz target for FUZZ_SECONDS (60)
+	tests/fuzz/run $(or $(FUZZ_SECONDS),60)
+
+clean:  ## remove what the build made
+	rm -rf $(VENV) build feedhandler/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+
+$(VENV)/.built: $(VENV)/bin/python $(SOURCES)
+	@echo "building the core (a minute or two the first time)" >&2
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/.tested-with: $(VENV)/.built
+	$(BIN)/pip install -q -e .[captures,test]
+	@touch $@
+
+$(VENV)/.linted-with: $(VENV)/.tested-with
+	$(BIN)/pip install -q -e .[captures,test,lint] nanobind
+	@touch $@
+
+$(VENV)/.benched-with: $(VENV)/.built
+	$(BIN)/pip install -q -e .[bench]
+	@touch $@
+
+.PHONY: apt-test
+apt-test:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    missing=$$(dpkg-query -W -f '$${db:Status-Abbrev}$${Package}\n' $(APT_TEST) 2>/dev/null | sed -n 's/^ii *//p' \
+	        | sort | comm -13 - <(printf '%s\n' $(APT_TEST) | sort)); \
+	    if [ -n "$$missing" ]; then echo "installing $$missing" >&2; \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
+	fi
