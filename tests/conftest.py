@@ -1,0 +1,17 @@
+"""What every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real exchange data; it is not ours to redistribute, so it may be absent."""
+    path = Path(os.environ.get("FEEDHANDLER_DATA", ROOT.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"real exchange data is absent: {path} (set FEEDHANDLER_DATA)")
+    return path
