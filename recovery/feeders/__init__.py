@@ -1,0 +1,1 @@
+"""What fills a message store: a capture, a BinaryFILE, or the live lines."""
