@@ -1,0 +1,5 @@
+from feedhandler.consumer.batch import Batch
+from feedhandler.consumer.consumer import Consumer
+from feedhandler.consumer.state import FeedState
+
+__all__ = ["Batch", "Consumer", "FeedState"]

@@ -1,7 +1,338 @@
+// Shared memory of a channel for Python: the consumer, the reader of counters, and a writer for tests and
+// tools.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <span>
+
 #include "bind/register.hpp"
+#include "publish/batches.hpp"
+#include "publish/channel_reader.hpp"
+#include "publish/channel_writer.hpp"
+#include "publish/consumer.hpp"
+#include "publish/consumer_count.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace fh::bind {
+namespace {
 
-void register_publish(nanobind::module_& m) { (void)m; }
+using publish::ChannelError;
+using publish::ChannelReader;
+using publish::ChannelSettings;
+using publish::ChannelWriter;
+
+using Fields = std::span<const CounterInfo>;
+
+nb::dict to_dict(const std::uint64_t* values, Fields fields) {
+    nb::dict out;
+    for (std::size_t i = 0; i < fields.size(); ++i) out[fields[i].name] = values[i];
+    return out;
+}
+
+void from_dict(std::uint64_t* values, Fields fields, const nb::dict& in) {
+    for (std::size_t i = 0; i < fields.size(); ++i)
+        if (in.contains(fields[i].name)) values[i] = nb::cast<std::uint64_t>(in[fields[i].name]);
+}
+
+template <typename Struct>
+auto* words(Struct& counters) {  // the structs are rows of uint64 in the order of their tables: counters.hpp
+                                 // asserts it
+    using Value = std::conditional_t<std::is_const_v<Struct>, const std::uint64_t, std::uint64_t>;
+    return reinterpret_cast<Value*>(&counters);
+}
+
+nb::dict descriptions() {
+    const auto table = [](Fields fields) {
+        nb::dict out;
+        for (const CounterInfo& field : fields) out[field.name] = field.description;
+        return out;
+    };
+    nb::dict out;
+    out["lines"] = table(line_counter_info);
+    out["gaps"] = table(gap_counter_info);
+    out["recovery"] = table(recovery_counter_info);
+    out["feed"] = table(feed_counter_info);
+    return out;
+}
+
+nb::dict channel_info(const ChannelReader& reader) {
+    const ChannelPage& page = reader.page();
+    nb::list lines, servers;
+    for (std::size_t i = 0; i < page.line_count; ++i) lines.append(nb::str(page.line_names[i]));
+    for (const auto& server : page.server_names)
+        if (server[0] != 0) servers.append(nb::str(server));
+    nb::dict out;
+    out["channel"] = nb::str(page.channel);
+    out["dataset"] = nb::str(page.dataset);
+    out["epoch"] = page.epoch;
+    out["daemon_pid"] = page.daemon_pid;
+    out["schema_mask"] = page.schema_mask;
+    out["depth"] = page.depth;
+    out["publisher_id"] = page.publisher_id;
+    out["midnight_ns"] = page.midnight_ns;
+    out["trading_day"] = page.trading_day;
+    out["lines"] = lines;
+    out["servers"] = servers;
+    return out;
+}
+
+nb::dict channel_counters(const ChannelReader& reader) {
+    CounterSlot slot;
+    if (!reader.read_counters(slot))
+        throw ChannelError(reader.directory() + ": counters: no whole copy to be had");
+    nb::list lines;
+    for (std::size_t i = 0; i < reader.page().line_count; ++i)
+        lines.append(to_dict(words(slot.counters.lines[i]), line_counter_info));
+    nb::dict records;
+    for (std::size_t i = 0; i < dbn::schema_count; ++i)
+        records[dbn::schema_names[i]] = slot.counters.records[i];
+    nb::dict out;
+    out["session"] = nb::str(slot.session);
+    out["ts_ns"] = slot.ts_ns;
+    out["lines"] = lines;
+    out["gaps"] = to_dict(words(slot.counters.gaps), gap_counter_info);
+    out["recovery"] = to_dict(words(slot.counters.recovery), recovery_counter_info);
+    out["feed"] = to_dict(words(slot.counters.feed), feed_counter_info);
+    out["records"] = records;
+    return out;
+}
+
+nb::list channel_gaps(const ChannelReader& reader) {
+    nb::list out;
+    for (const GapRecord& gap : reader.read_gaps()) {
+        nb::dict entry;
+        entry["opened_ns"] = gap.opened_ns;
+        entry["closed_ns"] = gap.closed_ns;
+        entry["first"] = gap.first;
+        entry["last"] = gap.last;
+        entry["recovered_line"] = gap.recovered_line;
+        entry["recovered_rewind"] = gap.recovered_rewind;
+        entry["unrecovered"] = gap.unrecovered;
+        entry["requests"] = gap.requests;
+        out.append(entry);
+    }
+    return out;
+}
+
+GapRecord gap_from_dict(const nb::dict& in) {
+    const auto number = [&](const char* key) {
+        return in.contains(key) ? nb::cast<std::uint64_t>(in[key]) : 0;
+    };
+    return {static_cast<std::int64_t>(number("opened_ns")),
+            static_cast<std::int64_t>(number("closed_ns")),
+            number("first"),
+            number("last"),
+            number("recovered_line"),
+            number("recovered_rewind"),
+            number("unrecovered"),
+            number("requests")};
+}
+
+// ---- writer
+// -----------------------------------------------------------------------------------------------------------
+
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig>;
+
+// Records of one schema, back to back, as one message each: sequence numbers count from first_sequence.
+std::size_t write_records(ChannelWriter& writer, unsigned schema, const Bytes& bodies,
+                          std::uint32_t first_sequence, std::size_t records_per_commit) {
+    if (schema >= dbn::schema_sizes.size()) throw nb::value_error("schema: 0 to 7 are allowed");
+    const std::size_t size = dbn::schema_sizes[schema];
+    if (bodies.size() % size != 0) throw nb::value_error("bodies: not a whole number of records");
+    const std::size_t count = bodies.size() / size;
+    const nb::gil_scoped_release nogil;
+    for (std::size_t i = 0; i < count; ++i) {
+        void* body = writer.ring().claim(static_cast<dbn::Schema>(schema),
+                                         first_sequence + static_cast<std::uint32_t>(i));
+        std::memcpy(body, bodies.data() + i * size, size);
+        if ((i + 1) % records_per_commit == 0) writer.ring().commit();
+    }
+    writer.ring().commit();
+    return count;
+}
+
+void write_event(ChannelWriter& writer, unsigned type, unsigned state, unsigned previous, std::uint64_t first,
+                 std::uint64_t last, unsigned line, const std::string& session, std::int64_t ts_ns) {
+    Event event{};
+    event.ts_ns = ts_ns;
+    event.first = first;
+    event.last = last;
+    event.type = static_cast<EventType>(type);
+    event.state = static_cast<FeedState>(state);
+    event.previous = static_cast<FeedState>(previous);
+    event.line = static_cast<std::uint8_t>(line);
+    session.copy(event.session, sizeof event.session - 1);
+    writer.publish(event, static_cast<std::uint32_t>(last));
+}
+
+void write_counters(ChannelWriter& writer, const std::vector<nb::dict>& lines, const nb::dict& gaps,
+                    const nb::dict& recovery, const nb::dict& feed, const std::string& session,
+                    std::int64_t ts_ns) {
+    Counters counters;
+    for (std::size_t i = 0; i < std::min(lines.size(), max_lines); ++i)
+        from_dict(words(counters.lines[i]), line_counter_info, lines[i]);
+    from_dict(words(counters.gaps), gap_counter_info, gaps);
+    from_dict(words(counters.recovery), recovery_counter_info, recovery);
+    from_dict(words(counters.feed), feed_counter_info, feed);
+    writer.put_counters(counters, session, ts_ns);
+}
+
+void init_writer(ChannelWriter* self, const std::string& directory, const std::string& channel,
+                 const std::string& dataset, std::uint64_t epoch, std::uint32_t schema_mask,
+                 std::uint32_t depth, std::uint32_t publisher_id, std::int64_t midnight_ns,
+                 std::uint32_t trading_day, std::uint64_t ring_bytes, std::size_t books_bytes,
+                 const std::vector<std::string>& lines, const std::vector<std::string>& servers) {
+    new (self)
+        ChannelWriter(ChannelSettings{directory, channel, dataset, epoch, schema_mask, depth, publisher_id,
+                                      midnight_ns, trading_day, ring_bytes, books_bytes, lines, servers});
+}
+
+void register_writer(nb::module_& m) {
+    nb::class_<ChannelWriter>(m, "ChannelWriter",
+                              "Writes a channel's shared memory: what the daemon does, for tests and tools.")
+        .def("__init__", &init_writer, "directory"_a, "channel"_a, "dataset"_a = "XNAS.ITCH", "epoch"_a = 1,
+             "schema_mask"_a = 0x7f, "depth"_a = 10, "publisher_id"_a = 2, "midnight_ns"_a = 0,
+             "trading_day"_a = 19700101, "ring_bytes"_a = 1 << 20, "books_bytes"_a = 4096,
+             "lines"_a = std::vector<std::string>{"A", "B"}, "servers"_a = std::vector<std::string>{})
+        .def(
+            "own", [](ChannelWriter& self) { self.own(publish::monotonic_now_ns()); },
+            "Take the owner's mutex on this thread and put the files in place.")
+        .def("release", &ChannelWriter::release, "Clean stop, on the owning thread: readers see DEAD.")
+        .def("heartbeat", [](ChannelWriter& self) { self.heartbeat(publish::monotonic_now_ns()); })
+        .def(
+            "set_state",
+            [](ChannelWriter& self, unsigned state) { self.set_state(static_cast<FeedState>(state)); },
+            "state"_a)
+        .def("set_next_sequence", &ChannelWriter::set_next_sequence, "next_sequence"_a)
+        .def("write", &write_records, "schema"_a, "bodies"_a, "first_sequence"_a = 1,
+             "records_per_commit"_a = 1,
+             "Publish records of one schema from a flat uint8 array; the GIL is released.")
+        .def("event", &write_event, "type"_a, "state"_a = 0, "previous"_a = 0, "first"_a = 0, "last"_a = 0,
+             "line"_a = 255, "session"_a = "", "ts_ns"_a = 0)
+        .def("put_counters", &write_counters, "lines"_a, "gaps"_a, "recovery"_a, "feed"_a, "session"_a = "",
+             "ts_ns"_a = 0)
+        .def(
+            "add_gap",
+            [](ChannelWriter& self, const nb::dict& gap) { return self.add_gap(gap_from_dict(gap)); },
+            "gap"_a)
+        .def(
+            "update_gap",
+            [](ChannelWriter& self, std::uint64_t index, const nb::dict& gap) {
+                self.update_gap(index, gap_from_dict(gap));
+            },
+            "index"_a, "gap"_a)
+        .def_prop_ro("books", [](ChannelWriter& self) {
+            return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(self.books().data(),
+                                                                     {self.books().size()}, nb::find(self));
+        });
+}
+
+// ---- readers
+// ----------------------------------------------------------------------------------------------------------
+
+void register_reader(nb::module_& m) {
+    nb::class_<ChannelReader>(m, "ChannelReader",
+                              "State, counters and gap history of a channel; never its records.")
+        .def(nb::init<const std::string&>(), "directory"_a)
+        .def_prop_ro(
+            "state", [](const ChannelReader& self) { return self.state(); }, "0..4, or 255: no daemon")
+        .def_prop_ro("alive", &ChannelReader::alive)
+        .def_prop_ro("next_sequence", &ChannelReader::next_sequence)
+        .def_prop_ro("gap_count", &ChannelReader::gap_count)
+        .def_prop_ro("replaced", &ChannelReader::replaced, "Has another daemon put new files in place?")
+        .def("info", &channel_info)
+        .def("counters", &channel_counters)
+        .def("gaps", &channel_gaps)
+        .def("consumers",
+             [](const ChannelReader& self) { return publish::count_consumers(self.directory()); });
+}
+
+// A consumer and what it has put together for one call of poll().
+struct PythonConsumer {
+    publish::Consumer consumer;
+    publish::BatchBuilder builder;
+
+    // Waits with the interpreter free; looks for Ctrl-C twenty times a second.
+    bool fill(std::int64_t timeout_ns, std::size_t max_bytes) {
+        const std::int64_t end = publish::monotonic_now_ns() + timeout_ns;
+        const std::uint8_t before = consumer.seen_state();
+        const auto add = [this](const RecordHeader& header, const std::byte* body) {
+            builder.add(header, body);
+        };
+        for (;;) {
+            {
+                const nb::gil_scoped_release nogil;
+                const std::int64_t left = end - publish::monotonic_now_ns();
+                consumer.wait(std::clamp<std::int64_t>(left, 0, 50'000'000));
+                consumer.poll(add, max_bytes);
+            }
+            if (builder.size() != 0) return true;
+            if (PyErr_CheckSignals() != 0) throw nb::python_error();
+            if (consumer.seen_state() != before || publish::monotonic_now_ns() >= end) return false;
+        }
+    }
+
+    // (bytes, [(schema, state, sequence, offset, count), ...])
+    nb::object poll(double timeout_s, std::size_t max_bytes) {
+        builder.clear_runs();
+        if (!fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes)) return nb::none();
+        nb::list runs;
+        for (const publish::Run& run : builder.runs())
+            runs.append(nb::make_tuple(run.schema, run.state, run.sequence, run.offset, run.count));
+        const std::size_t size = builder.size();
+        std::byte* data = builder.take();
+        const nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });
+        return nb::make_tuple(nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(data, {size}, owner), runs);
+    }
+};
+
+void register_consumer(nb::module_& m) {
+    nb::class_<PythonConsumer>(m, "Consumer", "Follows the ring of a channel; see feedhandler.Consumer.")
+        .def(
+            "__init__",
+            [](PythonConsumer* self, const std::string& directory, std::uint32_t schema_mask,
+               std::int64_t spin_ns) {
+                publish::WaitStrategy strategy;
+                strategy.spin_ns = spin_ns;
+                new (self) PythonConsumer{publish::Consumer(directory, schema_mask, strategy), {}};
+            },
+            "directory"_a, "schema_mask"_a, "spin_ns"_a = 50'000)
+        .def("poll", &PythonConsumer::poll, "timeout_s"_a, "max_bytes"_a)
+        .def_prop_ro("state", [](const PythonConsumer& self) { return self.consumer.state(); })
+        .def_prop_ro("lost", [](const PythonConsumer& self) { return self.consumer.lost(); })
+        .def_prop_ro("restarts", [](const PythonConsumer& self) { return self.consumer.restarts(); })
+        .def_prop_ro("epoch", [](const PythonConsumer& self) { return self.consumer.epoch(); })
+        .def_prop_ro("next_sequence",
+                     [](const PythonConsumer& self) { return self.consumer.channel().next_sequence(); })
+        .def("info", [](const PythonConsumer& self) { return channel_info(self.consumer.channel()); });
+}
+
+}  // namespace
+
+void register_publish(nb::module_& m) {
+    // What a channel's files do not allow is the run's failure: one line, exit status 1.
+    nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+        try {
+            std::rethrow_exception(pointer);
+        } catch (const ChannelError& error) {
+            nb::object type = nb::module_::import_("feedhandler.errors").attr("RunError");
+            PyErr_SetString(type.ptr(), error.what());
+        }
+    });
+    nb::list schemas;
+    for (const char* name : dbn::schema_names) schemas.append(nb::str(name));
+    m.attr("schema_names") = nb::tuple(schemas);
+    m.def("counter_descriptions", &descriptions,
+          "{group: {counter: description}}: the one table of the code.");
+    register_writer(m);
+    register_reader(m);
+    register_consumer(m);
+}
 
 }  // namespace fh::bind

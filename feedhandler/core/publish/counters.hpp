@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "message.hpp"
+#include "../message.hpp"
 
 namespace fh {
 
