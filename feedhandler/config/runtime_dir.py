@@ -7,10 +7,10 @@ from feedhandler.errors import UsageError
 
 
 def runtime_dir(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return the runtime directory: the option, else the first of the environment's and the system's that applies.
+    """Return the runtime directory: the option, else the environment's or the system's.
 
-    Order: `option`, $FEEDHANDLER_RUNTIME_DIR, $RUNTIME_DIRECTORY (systemd; its first entry), $XDG_RUNTIME_DIR/feedhandler,
-    /run/feedhandler when writable, /tmp/feedhandler-UID.
+    Order: `option`, $FEEDHANDLER_RUNTIME_DIR, $RUNTIME_DIRECTORY (systemd; its first entry),
+    $XDG_RUNTIME_DIR/feedhandler, /run/feedhandler when writable, /tmp/feedhandler-UID.
     """
     if option:
         return Path(option)

@@ -1,0 +1,100 @@
+"""Reads the TOML file, applies the environment's overrides, turns each fault into a line naming the key."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from feedhandler.config import _overrides
+from feedhandler.config._describe import describe, key_name, show
+from feedhandler.config._models import Config
+from feedhandler.errors import NotInThisBuildError, UsageError
+
+
+class Problem(NamedTuple):
+    """One fault of a configuration."""
+
+    source: str
+    """The file, or the environment variable that set the key."""
+    key: str
+    """As in `line[1].group`; empty when the file as a whole is at fault."""
+    text: str
+    """The value and what is allowed."""
+    unsupported: bool = False
+    """True for a valid key of a part that this build does not have."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.source, self.key, self.text) if part)
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the validated configuration of `path`; FEEDHANDLER__TABLE__KEY variables override its keys.
+
+    Raises UsageError with one line for the first fault (see `problems` for all of them), NotInThisBuildError
+    for valid keys of parts that this build does not have.
+    """
+    config, found = _read(path, environ)
+    if found or config is None:
+        raise (NotInThisBuildError if found[0].unsupported else UsageError)(str(found[0]))
+    return config
+
+
+def problems(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """Return every fault of the file, in the order of its keys; empty when `load` would accept it."""
+    return _read(path, environ)[1]
+
+
+def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Config | None, list[Problem]]:
+    source = os.fspath(path)
+    try:
+        document = tomllib.loads(Path(path).read_bytes().decode())
+    except OSError as error:
+        return None, [Problem(source, "", f"cannot be read: {(error.strerror or str(error)).lower()}")]
+    except UnicodeDecodeError as error:
+        return None, [Problem(source, "", f"is not UTF-8 text (byte {error.start})")]
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return None, [Problem(source, "", f"is not TOML: {str(error).splitlines()[0]}")]
+    except ValueError as error:  # a NUL in the path
+        return None, [Problem(json.dumps(source), "", f"cannot be read: {error}")]
+
+    try:
+        overridden = _overrides.apply(document, environ)
+    except _overrides.OverrideError as error:
+        return None, [Problem(error.variable, error.key, error.text)]
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        found = []
+        for detail in error.errors(include_url=False):
+            key, text = describe(detail)
+            found.append(Problem(overridden.get(key_name(detail["loc"]), source), key, text))
+        return None, found
+    found = [Problem(source, key, text) for key, text in _repeated_line_names(config)]
+    found += [Problem(source, key, text, unsupported=True) for key, text in _not_in_this_build(config)]
+    return config, found
+
+
+def _repeated_line_names(config: Config) -> list[tuple[str, str]]:
+    seen: dict[str, int] = {}
+    found = []
+    for index, line in enumerate(config.line):
+        first = seen.setdefault(line.name, index)
+        if first != index:
+            found.append((f"line[{index}].name", f'"{line.name}" is the name of line[{first}] already'))
+    return found
+
+
+def _not_in_this_build(config: Config) -> list[tuple[str, str]]:
+    found = []
+    if config.receive.mode != "socket":
+        found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; only "socket" is'))
+    if config.recovery.snapshot:
+        found.append(("recovery.snapshot", "the snapshot client is not in this build; leave the table out"))
+    if config.journal.directory:
+        directory = show(config.journal.directory)
+        found.append(("journal.directory", f'{directory}: the journal is not in this build; only "" is'))
+    return found

@@ -1,0 +1,137 @@
+"""The TOML file as frozen models, one a table, with the documented defaults; unknown keys are errors."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from feedhandler.config import _checks as checks
+
+SchemaName = Literal["mbo", "mbp-1", "mbp-10", "trades", "status", "imbalance", "definition"]
+
+PUBLISHERS = {"XNAS.ITCH": 2, "XBOS.ITCH": 3, "XPSX.ITCH": 4}
+"""DBN publisher ids of the datasets that carry ITCH 5.0 (Databento's list of publishers)."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _no_repeats(values: Sequence[str]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f'has "{value}" twice')
+
+
+class Channel(_Table):
+    """What is received: name, protocol, session, where it starts."""
+
+    name: checks.ChannelName
+    protocol: Literal["itch50"] = "itch50"
+    dataset: Literal["XNAS.ITCH", "XBOS.ITCH", "XPSX.ITCH"] = "XNAS.ITCH"
+    session: checks.Session = ""
+    start: Literal["live", "beginning"] = "live"
+    trading_day: checks.TradingDay = ""
+
+
+class Line(_Table):
+    """One multicast line."""
+
+    name: checks.LineName
+    group: checks.Group
+    port: checks.Port
+    interface: checks.Interface = "127.0.0.1"
+    source: checks.Source = ""
+
+
+class Receive(_Table):
+    """The receive thread: how datagrams come in, where it runs."""
+
+    mode: Literal["socket", "onload", "xdp", "dpdk"] = "socket"
+    cpu: Annotated[int, Field(ge=-1, le=8191)] = -1
+    spin: bool = True
+    line_down_s: Annotated[float, Field(gt=0, le=86400)] = 3.0
+
+
+class Server(_Table):
+    """One re-request server."""
+
+    address: checks.ServerEndpoint
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """(IPv4 address, port)."""
+        return checks.split_endpoint(self.address)
+
+
+class Snapshot(_Table):
+    """The snapshot server (GLIMPSE over SoupBinTCP)."""
+
+    address: checks.ServerEndpoint
+    username: str
+    password_file: str
+    first_to_apply_offset: Annotated[int, Field(ge=0, le=1)] = 0
+
+
+class Recovery(_Table):
+    """How holes are filled."""
+
+    arbitration_ms: Annotated[float, Field(ge=0, le=60_000)] = 1.0
+    timeout_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    retries: Annotated[int, Field(ge=0, le=1_000_000)] = 4
+    max_outstanding: Annotated[int, Field(ge=1, le=1024)] = 4
+    requests_per_s: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    hold_messages: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
+    server: Annotated[list[Server], Field(max_length=8)] = []
+    snapshot: Snapshot | None = None
+
+
+class Zmq(_Table):
+    """The ZeroMQ publisher process."""
+
+    endpoint: checks.ZmqEndpoint
+
+
+class Publish(_Table):
+    """What consumers get: schemas, books, ring."""
+
+    schemas: list[SchemaName] = ["mbp-1", "trades", "status", "imbalance"]
+    depth: Annotated[int, Field(ge=1, le=10)] = 10
+    ring_mib: checks.RingMib = 64
+    symbols: list[checks.Symbol] = []
+    zmq: Zmq | None = None
+
+    @field_validator("schemas", "symbols")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        _no_repeats(value)
+        return value
+
+
+class Journal(_Table):
+    """Raw packets to disk."""
+
+    directory: str = ""
+
+
+class Metrics(_Table):
+    """The Prometheus exporter process."""
+
+    listen: checks.ListenEndpoint = "127.0.0.1:9464"
+
+
+class Config(_Table):
+    """The whole file."""
+
+    channel: Channel
+    line: Annotated[list[Line], Field(min_length=1, max_length=8)]
+    receive: Receive = Receive()
+    recovery: Recovery = Recovery()
+    publish: Publish = Publish()
+    journal: Journal = Journal()
+    metrics: Metrics = Metrics()
+
+    @property
+    def publisher_id(self) -> int:
+        """DBN publisher id of the dataset."""
+        return PUBLISHERS[self.channel.dataset]

@@ -1,0 +1,144 @@
+// Reads one UDP socket in batches, without blocking and without allocating.
+#pragma once
+
+#include <linux/sock_diag.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "receive/source.hpp"
+
+namespace fh::receive {
+
+// A descriptor that closes itself.
+class Descriptor {
+  public:
+    explicit Descriptor(int fd = -1) : fd_(fd) {}
+    Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Descriptor& operator=(Descriptor&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~Descriptor() {
+        if (fd_ >= 0) close(fd_);
+    }
+    int get() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+class UdpReceiver {
+  public:
+    static constexpr std::size_t batch = 32;  // datagrams a call
+    // Room for the largest datagram there is. Not a power of two: headers at a 64 KiB stride would share a
+    // few cache sets.
+    static constexpr std::size_t stride = 65536 + 3 * 64;
+
+    UdpReceiver(Descriptor socket, std::uint16_t line, SourceStats granted)
+        : socket_(std::move(socket)), line_(line), stats_(granted), state_(std::make_unique<State>()) {
+        void* memory = mmap(nullptr, batch * stride, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "receive buffers");
+        buffers_.reset(static_cast<std::uint8_t*>(memory));
+        for (std::size_t i = 0; i < batch; ++i) {
+            state_->vectors[i] = {buffers_.get() + i * stride, stride};
+            msghdr& header = state_->headers[i].msg_hdr;
+            header = {};
+            header.msg_iov = &state_->vectors[i];
+            header.msg_iovlen = 1;
+            header.msg_control = state_->control[i].data();
+        }
+    }
+
+    int fd() const { return socket_.get(); }
+    const SourceStats& stats() const { return stats_; }
+
+    std::size_t receive(std::span<Datagram> out) {
+        const std::size_t wanted = std::min(out.size(), batch);
+        for (std::size_t i = 0; i < wanted; ++i) state_->headers[i].msg_hdr.msg_controllen = control_bytes;
+        const int got =
+            recvmmsg(fd(), state_->headers.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
+        // Nothing there, or an ICMP error of an earlier send: in both cases there is nothing to read now.
+        if (got <= 0) return 0;
+        const auto count = static_cast<std::size_t>(got);
+        for (std::size_t i = 0; i < count; ++i) {
+            Datagram& datagram = out[i];
+            datagram = {buffers_.get() + i * stride, state_->headers[i].msg_len, line_, TimestampKind::none,
+                        0};
+            read_control(state_->headers[i].msg_hdr, datagram);
+        }
+        return count;
+    }
+
+    // SO_RXQ_OVFL comes only with the next datagram that is queued after a drop; at the end of a burst the
+    // socket must be asked.
+    void refresh_stats() {
+        std::array<std::uint32_t, SK_MEMINFO_VARS> info{};
+        socklen_t length = sizeof(info);
+        if (getsockopt(fd(), SOL_SOCKET, SO_MEMINFO, info.data(), &length) == 0)
+            count_drops(info[SK_MEMINFO_DROPS]);
+        int napi_id = 0;
+        length = sizeof(napi_id);
+        if (getsockopt(fd(), SOL_SOCKET, SO_INCOMING_NAPI_ID, &napi_id, &length) == 0)
+            stats_.napi_id = static_cast<std::uint32_t>(napi_id);
+    }
+
+  private:
+    static constexpr std::size_t control_bytes =
+        CMSG_SPACE(sizeof(timespec)) + CMSG_SPACE(sizeof(std::uint32_t));
+
+    struct State {
+        std::array<mmsghdr, batch> headers;
+        std::array<iovec, batch> vectors;
+        alignas(cmsghdr) std::array<std::array<std::uint8_t, control_bytes>, batch> control;
+    };
+    struct Unmap {
+        void operator()(std::uint8_t* memory) const { munmap(memory, batch * stride); }
+    };
+
+    void read_control(msghdr& header, Datagram& datagram) {
+        for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
+            if (c->cmsg_level != SOL_SOCKET) continue;
+            if (c->cmsg_type == SCM_TIMESTAMPNS) {
+                timespec time;
+                std::memcpy(&time, CMSG_DATA(c), sizeof(time));
+                datagram.ts_recv_ns = std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+                datagram.timestamp_kind = TimestampKind::kernel;
+                stats_.timestamp_kind = TimestampKind::kernel;
+            } else if (c->cmsg_type == SO_RXQ_OVFL) {
+                std::uint32_t drops = 0;
+                std::memcpy(&drops, CMSG_DATA(c), sizeof(drops));
+                count_drops(drops);
+            }
+        }
+    }
+
+    // The kernel's counter has 32 bits and wraps; an older value than the last one (a datagram queued before)
+    // is not a wrap.
+    void count_drops(std::uint32_t drops) {
+        const std::uint32_t more = drops - last_drops_;
+        if (more == 0 || more >= 0x80000000u) return;
+        stats_.kernel_drops += more;
+        last_drops_ = drops;
+    }
+
+    Descriptor socket_;
+    std::uint16_t line_;
+    std::uint32_t last_drops_ = 0;
+    SourceStats stats_;
+    std::unique_ptr<State>
+        state_;  // behind a pointer: the kernel's headers point into it, and receivers move
+    std::unique_ptr<std::uint8_t, Unmap> buffers_;
+};
+
+}  // namespace fh::receive
