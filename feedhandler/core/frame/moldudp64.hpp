@@ -1,0 +1,67 @@
+// MoldUDP64 1.00: one 20-byte header (session 10, sequence u64, count u16), then `count` blocks of u16 length + data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "frame/byte_order.hpp"
+#include "message.hpp"
+
+namespace fh::frame {
+
+inline constexpr std::size_t mold_header_bytes = 20;
+inline constexpr std::size_t mold_session_bytes = 10;
+inline constexpr std::uint16_t mold_heartbeat = 0;            // sequence = next expected; consumes nothing
+inline constexpr std::uint16_t mold_end_of_session = 0xFFFF;  // sequence = next expected; no body
+inline constexpr std::uint16_t mold_max_count = 0xFFFE;       // of one packet, and of one request
+
+// A datagram of zero-length blocks: the most messages that one can carry.
+inline constexpr std::size_t mold_max_messages = (max_udp_payload - mold_header_bytes) / 2;
+
+enum class MoldKind : std::uint8_t { data, heartbeat, end_of_session, malformed };
+
+struct MoldPacket {
+    MoldKind kind;
+    std::uint16_t count;     // messages; 0 for heartbeat and end of session
+    std::uint64_t sequence;  // of the first message, else the next expected
+    std::uint64_t end() const { return sequence + count; }
+};
+
+// Checks the whole datagram before anything of it may be used: the header is there, the blocks end exactly where the datagram
+// does, numbers start at 1 and do not pass 2^64 - 1. `messages` must have room for mold_max_messages; on `malformed` its
+// contents mean nothing.
+inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Message* messages) {
+    constexpr MoldPacket malformed{MoldKind::malformed, 0, 0};
+    if (length < mold_header_bytes || length > max_udp_payload) return malformed;
+    const std::uint64_t sequence = load_be64(data + 10);
+    const std::uint16_t count = load_be16(data + 18);
+    if (sequence == 0) return malformed;
+    if (count == mold_heartbeat || count == mold_end_of_session) [[unlikely]] {
+        if (length != mold_header_bytes) return malformed;
+        return {count == mold_heartbeat ? MoldKind::heartbeat : MoldKind::end_of_session, 0, sequence};
+    }
+    if (sequence > ~std::uint64_t{0} - count) return malformed;
+    const std::uint8_t* at = data + mold_header_bytes;
+    const std::uint8_t* const end = data + length;
+    for (const Message* const last = messages + count; messages != last; ++messages) {
+        if (end - at < 2) return malformed;
+        const std::uint16_t size = load_be16(at);
+        at += 2;
+        if (end - at < size) return malformed;
+        *messages = {at, size};
+        at += size;
+    }
+    if (at != end) return malformed;
+    return {MoldKind::data, count, sequence};
+}
+
+// A header alone is a request (sequence = first wanted, count = how many), a heartbeat or an end of session.
+inline void encode_mold_header(std::uint8_t* out, const char* session, std::uint64_t sequence, std::uint16_t count) {
+    std::memcpy(out, session, mold_session_bytes);
+    store_be64(out + 10, sequence);
+    store_be16(out + 18, count);
+}
+
+}  // namespace fh::frame

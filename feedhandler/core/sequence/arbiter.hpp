@@ -1,0 +1,479 @@
+// Packets of any number of lines, and of re-request servers, in; every message once and in order out, or reported lost.
+//
+// Sink (called on the same thread, in feed order):
+//   void on_messages(std::uint64_t first_sequence, std::span<const Message>, std::int64_t ts_recv_ns, TimestampKind);
+//   void on_clear(std::uint64_t sequence, std::int64_t ts_ns);   all books empty: numbers up to `sequence` were lost, 0 = rollover
+//   void on_event(const Event&);
+//   void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram);
+//   void on_lookahead(std::span<const Message>);   optional: messages that on_messages will bring at once, in several calls
+//
+// Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages (its last ones and those
+// behind it), then the state. Given up: gap_lost, state STALE; on_clear when the feed reaches the lost numbers. End: session_end,
+// state ENDED. Rollover: on_clear(0), session_start, the state.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "event.hpp"
+#include "frame/moldudp64.hpp"
+#include "message.hpp"
+#include "publish/counters.hpp"
+#include "sequence/gap_history.hpp"
+#include "sequence/gap_set.hpp"
+#include "sequence/hold.hpp"
+#include "sequence/line_window.hpp"
+#include "sequence/requester.hpp"
+#include "sequence/session.hpp"
+#include "sequence/settings.hpp"
+
+namespace fh::sequence {
+
+// Allocates in its constructor only. `now_ns` is UTC and never goes back.
+template <class Sink>
+class Arbiter {
+ public:
+    Arbiter(const Settings& settings, Sink& sink, Counters& counters)
+        : settings_(settings),
+          sink_(sink),
+          counters_(counters),
+          session_(settings.session),
+          messages_(std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages)),
+          hold_(settings.hold_messages, settings.hold_bytes),
+          gaps_(std::clamp<std::size_t>(settings.hold_messages, 64, 1 << 16), counters.gaps, history_),
+          requester_(settings, gaps_, counters.recovery) {
+        for (std::size_t i = 0; i < settings.lines; ++i) lines_[i].window.emplace(2 * hold_.span());
+    }
+    Arbiter(const Arbiter&) = delete;
+    Arbiter& operator=(const Arbiter&) = delete;
+
+    // A datagram of a multicast line.
+    void on_packet(std::size_t line, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns, TimestampKind kind,
+                   std::int64_t now_ns) {
+        LineCounters& counters = counters_.lines[line];
+        ++counters.packets;
+        counters.bytes += length;
+        const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
+        if (packet.kind == frame::MoldKind::malformed) [[unlikely]] {
+            ++counters.malformed;
+            return;
+        }
+        if (packet.sequence == in_order_ && packet.count != 0 && session_.is_current(payload)) [[likely]] {
+            heard(line, now_ns);
+            lines_[line].window->mark(packet.sequence, packet.end());
+            counters.messages += packet.count;
+            counters.won += packet.count;
+            in_order_ = next_ = highest_ = packet.end();
+            sink_.on_messages(packet.sequence, {messages_.get(), packet.count}, ts_recv_ns, kind);
+            return;
+        }
+        on_unusual_packet(line, packet, payload, {ts_recv_ns, kind}, now_ns);
+    }
+
+    // A datagram that came from a re-request server: fills holes, reveals none.
+    void on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns, TimestampKind kind,
+                  std::int64_t now_ns) {
+        ++counters_.recovery.replies;
+        const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
+        std::uint64_t useful = 0;
+        if (packet.kind == frame::MoldKind::data && next_ != 0 && session_.is_current(payload)) {
+            useful = fill(packet, {ts_recv_ns, kind}, Source::server, now_ns);
+            requester_.answered(server, packet.sequence, packet.end(), useful, now_ns);
+            settle(now_ns);
+        }
+        if (useful == 0) ++counters_.recovery.useless_replies;
+    }
+
+    // Call at next_deadline() or later, as often as you like: cheap when nothing is due.
+    void on_timer(std::int64_t now_ns) {
+        if (now_ns < next_deadline()) return;
+        check_lines(now_ns);
+        if (next_ == 0) return;
+        while (const Requester::Request* request = requester_.expire(now_ns)) give_up_unanswered(*request, now_ns);
+        if (settings_.servers == 0) give_up_holes_asked_before(now_ns, now_ns);
+        settle(now_ns);
+    }
+    // UTC ns; the earliest time at which on_timer has work.
+    std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
+
+    FeedState state() const { return state_; }
+    std::uint64_t next_sequence() const { return next_; }        // 0 before the first packet
+    const char* session() const { return next_ == 0 ? no_session_ : session_.bytes(); }  // ten bytes; NULs before the first packet
+    const GapHistory& history() const { return history_; }
+    std::uint64_t held() const { return hold_.held(); }
+
+    // Brings the lines' `missing` up to date; the other counters always are.
+    void refresh_counters() {
+        for (std::size_t i = 0; i < settings_.lines; ++i) {
+            const std::uint64_t current = next_ == 0 ? 0 : lines_[i].window->missing(next_);
+            counters_.lines[i].missing = lines_[i].missing_before + current;
+        }
+    }
+
+ private:
+    static constexpr std::int64_t never_heard = std::numeric_limits<std::int64_t>::min();
+    struct Line {
+        std::optional<LineWindow> window;
+        std::uint64_t missing_before = 0;  // in sessions that are over
+        std::int64_t heard_ns = never_heard;
+    };
+
+    // ---- lines ------------------------------------------------------------------------------------------------------------
+
+    void heard(std::size_t line, std::int64_t now_ns) {
+        lines_[line].heard_ns = now_ns;
+        if (counters_.lines[line].down != 0) [[unlikely]] {
+            counters_.lines[line].down = 0;
+            line_deadline_ns_ = std::min(line_deadline_ns_, now_ns + settings_.line_down_ns);
+            emit(EventType::line_up, now_ns, 0, 0, static_cast<std::uint8_t>(line));
+        }
+    }
+
+    void check_lines(std::int64_t now_ns) {
+        if (now_ns < line_deadline_ns_) return;
+        line_deadline_ns_ = never_ns;
+        for (std::size_t i = 0; i < settings_.lines; ++i) {
+            if (counters_.lines[i].down != 0) continue;
+            if (lines_[i].heard_ns == never_heard) lines_[i].heard_ns = now_ns;  // the first look: silence starts now
+            const std::int64_t deadline_ns = lines_[i].heard_ns + settings_.line_down_ns;
+            if (deadline_ns > now_ns) {
+                line_deadline_ns_ = std::min(line_deadline_ns_, deadline_ns);
+                continue;
+            }
+            counters_.lines[i].down = 1;
+            emit(EventType::line_down, now_ns, 0, 0, static_cast<std::uint8_t>(i));
+        }
+    }
+
+    // ---- packets that are not simply the next one ---------------------------------------------------------------------------
+
+    [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet, const std::uint8_t* payload,
+                                             const Receipt& receipt, std::int64_t now_ns) {
+        LineCounters& counters = counters_.lines[line];
+        const bool current = session_.is_current(payload);
+        const bool rollover = !current && session_.may_adopt(payload, state_ == FeedState::ended);
+        if (!current && !rollover) {
+            ++counters.foreign_session;
+            return;
+        }
+        if (!plausible(packet, rollover)) {
+            ++counters.malformed;
+            return;
+        }
+        heard(line, now_ns);
+        if (!current || next_ == 0) start_session(packet, payload, now_ns);
+        const std::uint64_t before = known_end();
+        if (packet.kind == frame::MoldKind::data) {
+            sequence_data(line, packet, receipt, now_ns);
+        } else {
+            if (packet.sequence > highest_) reveal(packet.sequence, now_ns);
+            if (packet.kind == frame::MoldKind::end_of_session && packet.sequence >= known_end()) end_known_ = true;
+        }
+        // Numbers beyond the end of the session: it was not the end.
+        if (known_end() > before && packet.kind != frame::MoldKind::end_of_session) end_known_ = false;
+        settle(now_ns);
+    }
+
+    std::uint64_t known_end() const { return std::max(highest_, refused_end_); }
+
+    // A number absurdly far ahead waits for a second packet that goes on from it.
+    bool plausible(const frame::MoldPacket& packet, bool rollover) {
+        const std::uint64_t known = next_ == 0 ? packet.sequence : rollover ? 1 : known_end();
+        if (settings_.max_gap_messages == 0 || packet.sequence <= known ||
+            packet.sequence - known <= settings_.max_gap_messages) [[likely]] {
+            return true;
+        }
+        const bool confirmed = suspect_ != 0 && packet.sequence >= suspect_ &&
+                               packet.sequence - suspect_ <= settings_.max_gap_messages;
+        suspect_ = confirmed ? 0 : packet.end();
+        return confirmed;
+    }
+
+    void start_session(const frame::MoldPacket& packet, const std::uint8_t* payload, std::int64_t now_ns) {
+        const bool rollover = next_ != 0;
+        if (!session_.is_current(payload)) session_.adopt(payload);
+        if (rollover) {
+            refresh_counters();
+            for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].missing_before = counters_.lines[i].missing;
+            sink_.on_clear(0, now_ns);
+        }
+        const bool from_beginning = rollover || settings_.start == Start::beginning;
+        next_ = !rollover && settings_.first_sequence != 0 ? settings_.first_sequence : from_beginning ? 1 : packet.sequence;
+        highest_ = next_;
+        refused_end_ = 0;
+        suspect_ = 0;
+        stale_ = !from_beginning && next_ != 1;
+        end_known_ = false;
+        head_end_ = !rollover && settings_.start == Start::beginning ? std::max(next_, packet.sequence) : 0;
+        for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
+        emit(EventType::session_start, now_ns, next_, 0);
+        if (packet.sequence <= next_ || stale_) change_state(now_ns);
+    }
+
+    void sequence_data(std::size_t line, const frame::MoldPacket& packet, const Receipt& receipt, std::int64_t now_ns) {
+        const std::uint64_t base = std::min(packet.end(), highest_);
+        std::uint64_t refused = 0;
+        std::uint64_t fresh = packet.sequence < base ? fill(packet, receipt, Source::line, now_ns, &refused) : 0;
+        if (packet.end() > highest_) {
+            if (take_newest(packet, receipt, now_ns)) fresh += packet.end() - std::max(packet.sequence, base);
+            else refused += packet.end() - std::max(packet.sequence, base);
+        }
+        LineCounters& counters = counters_.lines[line];
+        counters.messages += packet.count - refused;
+        counters.won += fresh;
+        counters.late += packet.count - refused - fresh;
+        if (refused == 0) [[likely]] lines_[line].window->mark(packet.sequence, packet.end());
+        else mark_kept(line, packet);
+    }
+
+    // The part of the packet beyond all known numbers: delivered, or held behind the hole that it may reveal. False: no room, and
+    // nothing changed but that the numbers are known to exist.
+    bool take_newest(const frame::MoldPacket& packet, const Receipt& receipt, std::int64_t now_ns) {
+        const std::uint64_t first = std::max(packet.sequence, highest_);
+        const std::span<const Message> messages = slice(packet, {first, packet.end()});
+        if (next_ == highest_ && first == highest_) {
+            next_ = highest_ = packet.end();
+            sink_.on_messages(first, messages, receipt.ts_recv_ns, receipt.kind);
+            return true;
+        }
+        if ((first > highest_ && !gaps_.can_open()) || !hold_.store(next_, first, messages, receipt)) {
+            refused_end_ = std::max(refused_end_, packet.end());
+            return false;
+        }
+        if (first > highest_) open_hole(first, now_ns);
+        highest_ = packet.end();
+        return true;
+    }
+
+    // Fills the packet's numbers that were missing; returns how many. Room in the hold may be short for those not next in turn.
+    std::uint64_t fill(const frame::MoldPacket& packet, const Receipt& receipt, Source source, std::int64_t now_ns,
+                       std::uint64_t* refused = nullptr) {
+        std::uint64_t filled = 0;
+        std::uint64_t from = std::max(packet.sequence, next_);
+        while (from < packet.end()) {
+            const std::size_t i = gaps_.find(from);
+            if (i == gaps_.size() || gaps_[i].first >= packet.end()) break;
+            const SequenceRange part{std::max(from, gaps_[i].first), std::min(packet.end(), gaps_[i].end)};
+            from = part.end;
+            const bool next = part.first == next_;
+            if (!next && (!has_room_to_split(i, part) || !hold_.store(next_, part.first, slice(packet, part), receipt))) {
+                if (refused != nullptr) *refused += part.size();
+                continue;
+            }
+            filled += part.size();
+            report(gaps_.fill(i, part, source, now_ns), now_ns);
+            if (next) {
+                next_ = part.end;
+                sink_.on_messages(part.first, slice(packet, part), receipt.ts_recv_ns, receipt.kind);
+                drain(now_ns);
+                from = std::max(from, next_);
+            }
+        }
+        return filled;
+    }
+
+    bool has_room_to_split(std::size_t i, SequenceRange part) const {
+        return gaps_.can_split() || part.first == gaps_[i].first || part.end == gaps_[i].end;
+    }
+
+    std::span<const Message> slice(const frame::MoldPacket& packet, SequenceRange part) const {
+        return {messages_.get() + (part.first - packet.sequence), static_cast<std::size_t>(part.size())};
+    }
+
+    // What the hold refused counts as not brought by the line.
+    void mark_kept(std::size_t line, const frame::MoldPacket& packet) {
+        const std::uint64_t end = std::min(packet.end(), highest_);
+        for (std::uint64_t at = packet.sequence; at < end;) {
+            const std::size_t i = gaps_.find(at);
+            const std::uint64_t stop = i == gaps_.size() ? end : std::clamp(gaps_[i].first, at, end);
+            if (at < stop) lines_[line].window->mark(at, stop);
+            at = i == gaps_.size() ? end : std::max(stop, gaps_[i].end);
+        }
+    }
+
+    // ---- holes --------------------------------------------------------------------------------------------------------------
+
+    // All numbers below `end` are known to exist.
+    void reveal(std::uint64_t end, std::int64_t now_ns) {
+        if (!gaps_.can_open()) {
+            refused_end_ = std::max(refused_end_, end);
+            return;
+        }
+        open_hole(end, now_ns);
+        highest_ = end;
+    }
+
+    void open_hole(std::uint64_t end, std::int64_t now_ns) {
+        gaps_.open({highest_, end}, now_ns, now_ns + settings_.arbitration_ns);
+        emit(EventType::gap_open, now_ns, highest_, end - 1);
+        if (state_ != FeedState::stale) set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
+        requester_.stir();
+    }
+
+    void report(const HoleChange& change, std::int64_t now_ns) {
+        requester_.stir();
+        if (change.closed) emit(EventType::gap_closed, now_ns, change.hole.first, change.hole.end - 1);
+    }
+
+    // A request that no server answered. If none answered anything meanwhile, they are all gone: waiting for a round of retries
+    // for every hole would only let the hold overflow.
+    void give_up_unanswered(const Requester::Request& request, std::int64_t now_ns) {
+        if (requester_.last_answer_ns() >= request.first_sent_ns) give_up({request.first, request.end}, now_ns);
+        else give_up_holes_asked_before(request.first_sent_ns, now_ns);
+        requester_.prune();
+    }
+
+    void give_up_holes_asked_before(std::int64_t asked_ns, std::int64_t now_ns) {
+        while (!gaps_.empty() && gaps_[0].ask_ns <= asked_ns && gaps_.can_lose()) {
+            give_up({gaps_[0].first, gaps_[0].end}, now_ns);
+        }
+    }
+
+    void give_up(SequenceRange range, std::int64_t now_ns) {
+        while (gaps_.can_lose()) {
+            const std::size_t i = gaps_.find(range.first);
+            if (i == gaps_.size() || gaps_[i].first >= range.end) break;
+            const SequenceRange part{std::max(range.first, gaps_[i].first), std::min(range.end, gaps_[i].end)};
+            if (!has_room_to_split(i, part)) break;
+            gaps_.lose(i, part, now_ns);
+            emit(EventType::gap_lost, now_ns, part.first, part.end - 1);
+            stale_ = true;
+            set_state(FeedState::stale, now_ns);
+            range.first = part.end;
+        }
+        drain(now_ns);
+    }
+
+    // ---- delivery -----------------------------------------------------------------------------------------------------------
+
+    // Everything that is next in turn: held messages, and the places of lost ones.
+    void drain(std::int64_t now_ns) {
+        for (;;) {
+            const SequenceRange* lost = gaps_.next_lost();
+            if (lost != nullptr && lost->first == next_) {
+                next_ = lost->end;
+                gaps_.pass_lost();
+                sink_.on_clear(next_ - 1, now_ns);
+                continue;
+            }
+            std::uint64_t end = gaps_.empty() ? highest_ : gaps_[0].first;
+            if (lost != nullptr) end = std::min(end, lost->first);
+            if (next_ == end) return;
+            while (next_ != end) deliver_held(std::min<std::uint64_t>(end, next_ + batch_.size()));
+        }
+    }
+
+    void deliver_held(std::uint64_t end) {
+        const std::uint64_t first = next_;
+        const auto count = static_cast<std::size_t>(end - first);
+        for (std::size_t i = 0; i < count; ++i) batch_[i] = hold_.message(first + i);
+        if constexpr (requires { sink_.on_lookahead(std::span<const Message>{}); }) {
+            sink_.on_lookahead(std::span<const Message>{batch_.data(), count});
+        }
+        for (std::size_t i = 0; i < count;) {  // as many in one call as came at one time
+            const Receipt receipt = hold_.receipt(first + i);
+            const std::size_t from = i;
+            while (i < count && hold_.receipt(first + i) == receipt) hold_.release(first + i++);
+            next_ = first + i;
+            sink_.on_messages(first + from, {batch_.data() + from, i - from}, receipt.ts_recv_ns, receipt.kind);
+        }
+    }
+
+    // After anything that may have changed holes or numbers.
+    void settle(std::int64_t now_ns) {
+        for (;;) {
+            if (settings_.servers == 0 && settings_.arbitration_ns <= 0) give_up_holes_asked_before(now_ns, now_ns);
+            if (next_ != highest_ || refused_end_ <= highest_) break;
+            reveal(refused_end_, now_ns);
+        }
+        change_state(now_ns);
+        in_order_ = next_ == highest_ && !end_known_ ? next_ : 0;
+        request_missing(now_ns);
+    }
+
+    void request_missing(std::int64_t now_ns) {
+        if (settings_.servers == 0) {
+            recovery_deadline_ns_ = gaps_.empty() ? never_ns : gaps_[0].ask_ns;
+            return;
+        }
+        requester_.prune();
+        if (requester_.wake_ns() <= now_ns) {
+            requester_.pump(now_ns, next_, hold_, [this](std::size_t server, std::uint64_t first, std::uint16_t count) {
+                std::array<std::uint8_t, frame::mold_header_bytes> datagram;
+                frame::encode_mold_header(datagram.data(), session_.bytes(), first, count);
+                sink_.send_request(server, datagram);
+            });
+        }
+        recovery_deadline_ns_ = requester_.wake_ns();
+    }
+
+    // ---- state --------------------------------------------------------------------------------------------------------------
+
+    void change_state(std::int64_t now_ns) {
+        if (end_known_ && next_ == highest_) {
+            if (state_ == FeedState::ended) return;
+            emit(EventType::session_end, now_ns, next_, 0);
+            set_state(FeedState::ended, now_ns);
+        } else if (stale_) {
+            set_state(FeedState::stale, now_ns);
+        } else if (next_ == highest_) {
+            set_state(FeedState::live, now_ns);
+        } else {
+            set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
+        }
+    }
+
+    void set_state(FeedState state, std::int64_t now_ns) {
+        if (state == state_) return;
+        previous_state_ = state_;
+        state_ = state;
+        emit(EventType::state, now_ns, 0, 0, no_line, previous_state_);
+    }
+
+    static constexpr std::uint8_t no_line = 255;
+    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line = no_line) {
+        emit(type, now_ns, first, last, line, state_);
+    }
+    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line, FeedState previous) {
+        Event event{now_ns, first, last, type, state_, previous, line, {}, {}};
+        std::copy_n(session(), frame::mold_session_bytes, event.session);
+        sink_.on_event(event);
+    }
+
+    static constexpr char no_session_[frame::mold_session_bytes] = {};
+
+    // the packet that is next in turn touches only these
+    std::uint64_t in_order_ = 0;  // next_ while nothing is missing and no end is known, else 0 (no packet has that number)
+    std::uint64_t next_ = 0;      // the feed waits for this number; 0 before the first packet
+    std::uint64_t highest_ = 0;   // all below are in, missing or given up: one past the highest number taken
+    Settings settings_;
+    Sink& sink_;
+    Counters& counters_;
+    Session session_;
+    std::unique_ptr<Message[]> messages_;  // of the packet at hand
+    std::array<Line, max_lines> lines_;
+
+    FeedState state_ = FeedState::starting;
+    FeedState previous_state_ = FeedState::starting;
+    bool stale_ = false;           // messages were lost, or never seen, in this session
+    bool end_known_ = false;       // highest_ is the end of the session
+    std::uint64_t head_end_ = 0;   // start at the beginning: what lies before the first packet, until it is in
+    std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room
+    std::uint64_t suspect_ = 0;    // end of a packet too far ahead to be believed alone
+    std::int64_t line_deadline_ns_ = std::numeric_limits<std::int64_t>::min();
+    std::int64_t recovery_deadline_ns_ = never_ns;
+
+    GapHistory history_;
+    Hold hold_;
+    GapSet gaps_;
+    Requester requester_;
+    std::array<Message, 256> batch_{};  // held messages on their way out
+};
+
+}  // namespace fh::sequence
