@@ -1,4 +1,5 @@
-// Seeded random numbers that are the same on every machine: integers only, no <random> (its distributions differ by library).
+// Seeded random numbers that are the same on every machine: integers only, no <random> (its distributions
+// differ by library).
 #pragma once
 
 #include <array>
@@ -15,7 +16,8 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
     return x ^ (x >> 31);
 }
 
-// A probability as a threshold: an event of probability p happens when a 63-bit draw is below it. p = 1 always, p = 0 never.
+// A probability as a threshold: an event of probability p happens when a 63-bit draw is below it. p = 1
+// always, p = 0 never.
 constexpr std::uint64_t threshold(double probability) {
     if (!(probability > 0.0)) return 0;
     if (probability >= 1.0) return 1ull << 63;
@@ -49,13 +51,16 @@ class Random {
 
     constexpr bool chance(std::uint64_t threshold_63) { return (next() >> 1) < threshold_63; }
 
-    // Exponential with the given mean, from -log2 of a uniform number, its fraction interpolated linearly (4 % off at most).
+    // Exponential with the given mean, from -log2 of a uniform number, its fraction interpolated linearly (4
+    // % off at most).
     constexpr std::uint64_t exponential(std::uint64_t mean) {
         const std::uint64_t u = next() | 1;
         const int zeros = std::countl_zero(u);
-        const std::uint64_t fraction = zeros == 63 ? 0 : (u << (zeros + 1)) >> 48;  // 16 bits below the leading one
+        const std::uint64_t fraction =
+            zeros == 63 ? 0 : (u << (zeros + 1)) >> 48;  // 16 bits below the leading one
         const std::uint64_t minus_log2 = (static_cast<std::uint64_t>(zeros + 1) << 16) - fraction;
-        return static_cast<std::uint64_t>((static_cast<unsigned __int128>(minus_log2) * mean * 45426) >> 32);  // ln 2
+        return static_cast<std::uint64_t>((static_cast<unsigned __int128>(minus_log2) * mean * 45426) >>
+                                          32);  // ln 2
     }
 
     // Every octave of [2^low, 2^high) is equally likely, uniform within it.

@@ -1,5 +1,6 @@
-// Faults on a line: loss (in bursts), duplicates, reordering, damage. Seeded: the same packets and seed give the same faults on
-// every machine, and switching one fault on does not move the others (each draws from a stream of its own).
+// Faults on a line: loss (in bursts), duplicates, reordering, damage. Seeded: the same packets and seed give
+// the same faults on every machine, and switching one fault on does not move the others (each draws from a
+// stream of its own).
 #pragma once
 
 #include <array>
@@ -16,24 +17,27 @@
 namespace fh::receive {
 
 struct Faults {
-    double drop = 0;        // share of the packets lost, 0..1
-    double drop_burst = 1;  // mean length of a loss burst, packets; never less than independent losses give: 1 / (1 - drop)
-    double duplicate = 0;   // probability that a second, intact copy follows
-    double reorder = 0;     // probability of being delayed by 1..max_reorder_distance packets
-    double corrupt = 0;     // probability of damage that the parse check of MoldUDP64 sees
+    double drop = 0;  // share of the packets lost, 0..1
+    double drop_burst =
+        1;  // mean length of a loss burst, packets; never less than independent losses give: 1 / (1 - drop)
+    double duplicate = 0;  // probability that a second, intact copy follows
+    double reorder = 0;    // probability of being delayed by 1..max_reorder_distance packets
+    double corrupt = 0;    // probability of damage that the parse check of MoldUDP64 sees
     bool any() const { return drop > 0 || duplicate > 0 || reorder > 0 || corrupt > 0; }
 };
 
 // What was done to one line, in packets unless named otherwise.
 struct FaultCounts {
-    std::uint64_t offered = 0;           // packets that came in
-    std::uint64_t delivered = 0;         // packets that went out: offered - dropped + duplicated (less what is still delayed)
+    std::uint64_t offered = 0;  // packets that came in
+    std::uint64_t delivered =
+        0;  // packets that went out: offered - dropped + duplicated (less what is still delayed)
     std::uint64_t dropped = 0;
     std::uint64_t duplicated = 0;
     std::uint64_t reordered = 0;         // overtaken by at least one other packet
     std::uint64_t corrupted = 0;         // each arrives, and must be counted as malformed
     std::uint64_t offered_messages = 0;  // message numbers in the packets offered
-    std::uint64_t lost_messages = 0;     // message numbers of them that the line did not bring: dropped, or damaged without a copy
+    std::uint64_t lost_messages =
+        0;  // message numbers of them that the line did not bring: dropped, or damaged without a copy
 };
 
 inline constexpr unsigned max_reorder_distance = 8;  // packets
@@ -76,11 +80,12 @@ inline SequenceRange numbers(const std::uint8_t* data, std::size_t length) {
 
 }  // namespace lossy_detail
 
-// The faults of one line. `push` takes one packet and calls `out(const Datagram&)` for each that comes out. No allocation after
-// construction. Packets that came out stay valid until `recycle`.
+// The faults of one line. `push` takes one packet and calls `out(const Datagram&)` for each that comes out.
+// No allocation after construction. Packets that came out stay valid until `recycle`.
 class LossyLine {
   public:
-    LossyLine(const Faults& faults, std::uint64_t seed, unsigned line, std::size_t max_payload = max_udp_payload)
+    LossyLine(const Faults& faults, std::uint64_t seed, unsigned line,
+              std::size_t max_payload = max_udp_payload)
         : drop_(faults.drop, faults.drop_burst),
           duplicate_(threshold(faults.duplicate)),
           reorder_(threshold(faults.reorder)),
@@ -91,11 +96,13 @@ class LossyLine {
           corrupt_random_(seed, line * 8u + 4),
           max_payload_(max_payload),
           memory_(std::make_unique_for_overwrite<std::uint8_t[]>(max_payload * slot_count)) {
-        for (std::uint16_t i = 0; i < slot_count; ++i) free_[free_count_++] = static_cast<std::uint16_t>(slot_count - 1 - i);
+        for (std::uint16_t i = 0; i < slot_count; ++i)
+            free_[free_count_++] = static_cast<std::uint16_t>(slot_count - 1 - i);
         bad_ = drop_random_.chance(drop_.share);
     }
 
-    // Keeps the ranges of numbers that the line did not bring, up to `capacity` ranges (neighbours merge); allocates now.
+    // Keeps the ranges of numbers that the line did not bring, up to `capacity` ranges (neighbours merge);
+    // allocates now.
     void log_losses(std::size_t capacity) { losses_.reserve(capacity); }
     std::span<const SequenceRange> losses() const { return losses_; }
     bool losses_complete() const { return losses_complete_; }
@@ -141,7 +148,8 @@ class LossyLine {
     }
 
   private:
-    // Two states, good and bad (Gilbert): a burst has mean length 1 / leave, the stationary share of bad is `drop`.
+    // Two states, good and bad (Gilbert): a burst has mean length 1 / leave, the stationary share of bad is
+    // `drop`.
     struct DropModel {
         std::uint64_t share, enter, leave;
         DropModel(double drop, double burst) : share(threshold(drop)) {
@@ -234,16 +242,20 @@ class LossyLine {
         emit(held.packet, out);
     }
 
-    // Cuts the packet short, alters a block's length, or cuts the header; returns the new length. What comes out never parses.
+    // Cuts the packet short, alters a block's length, or cuts the header; returns the new length. What comes
+    // out never parses.
     std::uint32_t damage(std::uint8_t* bytes, std::uint32_t length) {
         using namespace lossy_detail;
         const std::uint32_t kind = corrupt_random_.below(3);
         const std::uint64_t dice = corrupt_random_.next();
-        const bool has_blocks = length > header_size && well_formed(bytes, length) && get16(bytes + 18) != 0xFFFF;
-        if (has_blocks && kind == 0) return header_size + static_cast<std::uint32_t>(dice % (length - header_size));
+        const bool has_blocks =
+            length > header_size && well_formed(bytes, length) && get16(bytes + 18) != 0xFFFF;
+        if (has_blocks && kind == 0)
+            return header_size + static_cast<std::uint32_t>(dice % (length - header_size));
         if (has_blocks && kind == 1) {
             std::size_t at = header_size;
-            for (auto block = static_cast<unsigned>(dice % get16(bytes + 18)); block > 0; --block) at += 2u + get16(bytes + at);
+            for (auto block = static_cast<unsigned>(dice % get16(bytes + 18)); block > 0; --block)
+                at += 2u + get16(bytes + at);
             const unsigned original = get16(bytes + at);
             put16(bytes + at, original ^ (1u << ((dice >> 32) % 16)));
             if (!well_formed(bytes, length)) return length;
@@ -284,7 +296,8 @@ class LossySource {
         std::size_t count = 0;
         const auto push = [&](const Datagram& packet) { pending_[pending_end_++] = packet; };
         while (true) {
-            while (pending_begin_ < pending_end_ && count < out.size()) out[count++] = pending_[pending_begin_++];
+            while (pending_begin_ < pending_end_ && count < out.size())
+                out[count++] = pending_[pending_begin_++];
             if (pending_begin_ < pending_end_ || count == out.size()) return count;
             pending_begin_ = pending_end_ = 0;
             if (input_begin_ == input_end_) {

@@ -23,10 +23,10 @@ enum class Trading : char { halted = 'H', paused = 'P', quoting = 'Q', trading =
 struct Stock {
     std::vector<Level> levels[2];  // by Side; the best at the back
     std::array<char, 8> name;
-    std::uint32_t anchor;          // price that trading keeps near
+    std::uint32_t anchor;  // price that trading keeps near
     std::uint16_t tick;
     Trading state = Trading::trading;
-    bool operational_halt = false; // by message h
+    bool operational_halt = false;  // by message h
 
     const Level* best(Side side) const {
         const auto& of = levels[static_cast<std::size_t>(side)];
@@ -43,7 +43,8 @@ struct Stock {
 // True when `a` is the better price of its side.
 inline bool better(Side side, std::uint32_t a, std::uint32_t b) { return side == Side::buy ? a > b : a < b; }
 
-// Index of the level with this price, or of the place where it belongs. Most prices are near the best: search from the back, by halves.
+// Index of the level with this price, or of the place where it belongs. Most prices are near the best: search
+// from the back, by halves.
 inline std::size_t find_level(const std::vector<Level>& levels, Side side, std::uint32_t price) {
     std::size_t high = levels.size(), step = 1;
     // invariant: levels[high..] are all better than `price`
@@ -69,7 +70,8 @@ inline bool link(Stock& stock, OrderPool& pool, std::uint32_t handle) {
     auto& levels = stock.levels[static_cast<std::size_t>(order.side)];
     const std::size_t at = find_level(levels, order.side, order.price);
     const bool opens = at == levels.size() || levels[at].price != order.price;
-    if (opens) levels.insert(levels.begin() + static_cast<std::ptrdiff_t>(at), Level{order.price, 0, 0, 0, 0});
+    if (opens)
+        levels.insert(levels.begin() + static_cast<std::ptrdiff_t>(at), Level{order.price, 0, 0, 0, 0});
     Level& level = levels[at];
     order.previous = level.tail;
     order.next = 0;

@@ -1,4 +1,5 @@
-// The simulated time of day: messages come in bursts, and a phase of the day ends on time whatever number of messages it holds.
+// The simulated time of day: messages come in bursts, and a phase of the day ends on time whatever number of
+// messages it holds.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +21,8 @@ class DayClock {
     std::uint64_t now_ns() const { return now_ns_; }
     void jump(std::uint64_t ns) { now_ns_ = std::max(now_ns_, ns); }
 
-    // The next event of a phase that ends at `end_ns` and has about `messages_left` to come. Within a burst events are 60 to 860 ns
-    // apart (over two million a second); the pauses between bursts fill the time.
+    // The next event of a phase that ends at `end_ns` and has about `messages_left` to come. Within a burst
+    // events are 60 to 860 ns apart (over two million a second); the pauses between bursts fill the time.
     void advance(std::uint64_t end_ns, std::uint64_t messages_left, std::uint64_t mean_burst) {
         if (now_ns_ >= end_ns) {
             now_ns_ += 1;

@@ -1,5 +1,5 @@
-// ITCH 5.0 messages as a BinaryFILE record: u16 length, then the message. A MoldUDP64 message block has the same form, so packets
-// are cut out of the same bytes.
+// ITCH 5.0 messages as a BinaryFILE record: u16 length, then the message. A MoldUDP64 message block has the
+// same form, so packets are cut out of the same bytes.
 #pragma once
 
 #include <array>
@@ -14,7 +14,8 @@ namespace fh::simulate {
 inline constexpr std::array<std::uint8_t, 128> message_lengths = [] {
     std::array<std::uint8_t, 128> lengths{};
     constexpr std::string_view types = "SRHYLVWKJhAFECXDUPQBINO";
-    constexpr std::uint8_t sizes[] = {12, 39, 25, 20, 26, 35, 12, 28, 35, 21, 36, 40, 31, 36, 23, 19, 35, 44, 40, 19, 50, 20, 48};
+    constexpr std::uint8_t sizes[] = {12, 39, 25, 20, 26, 35, 12, 28, 35, 21, 36, 40,
+                                      31, 36, 23, 19, 35, 44, 40, 19, 50, 20, 48};
     for (std::size_t i = 0; i < types.size(); ++i) lengths[static_cast<std::size_t>(types[i])] = sizes[i];
     return lengths;
 }();
@@ -24,7 +25,10 @@ inline constexpr std::size_t max_record = 2 + 50;  // bytes
 class Fields {
   public:
     explicit Fields(std::uint8_t* at) : at_(at) {}
-    Fields& u8(std::uint8_t v) { *at_++ = v; return *this; }
+    Fields& u8(std::uint8_t v) {
+        *at_++ = v;
+        return *this;
+    }
     Fields& c(char v) { return u8(static_cast<std::uint8_t>(v)); }
     Fields& u16(std::uint16_t v) { return put(__builtin_bswap16(v)); }
     Fields& u32(std::uint32_t v) { return put(__builtin_bswap32(v)); }
@@ -59,7 +63,8 @@ class Output {
 
     // Makes room for `messages` more; only an unusually large event ever allocates.
     void ensure(std::size_t messages) {
-        if (bytes_.size() - size_ < messages * max_record) bytes_.resize(2 * bytes_.size() + messages * max_record);
+        if (bytes_.size() - size_ < messages * max_record)
+            bytes_.resize(2 * bytes_.size() + messages * max_record);
     }
 
     Fields message(char type, std::uint16_t locate, std::uint16_t tracking, std::uint64_t timestamp_ns) {
@@ -69,7 +74,8 @@ class Output {
         ++total_;
         ++counts_[static_cast<std::size_t>(type)];
         fields.u16(length).c(type).u16(locate).u16(tracking);
-        fields.u16(static_cast<std::uint16_t>(timestamp_ns >> 32)).u32(static_cast<std::uint32_t>(timestamp_ns));
+        fields.u16(static_cast<std::uint16_t>(timestamp_ns >> 32))
+            .u32(static_cast<std::uint32_t>(timestamp_ns));
         return fields;
     }
 

@@ -1,4 +1,5 @@
-// A trading day of the simulated exchange, message by message, from S O to S C. Memory is bounded; nothing depends on a clock.
+// A trading day of the simulated exchange, message by message, from S O to S C. Memory is bounded; nothing
+// depends on a clock.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +20,7 @@ struct ExchangeSettings {
     std::uint64_t messages = 1'000'000;  // of the whole day, exactly; 0: goes on until `finish`
     std::uint32_t symbols = 1000;        // 1..65534
     std::uint64_t seed = 1;
-    std::uint32_t max_orders = 4u << 20; // resting at once
+    std::uint32_t max_orders = 4u << 20;  // resting at once
 };
 
 class Exchange {
@@ -39,14 +40,16 @@ class Exchange {
     // The least number of messages a day of so many symbols has.
     static std::uint64_t least_messages(std::uint64_t symbols) { return 5 * symbols + 8; }
 
-    // Some more records (u16 length + message), about `bytes` of them; valid until the next call. Empty: the day is over.
+    // Some more records (u16 length + message), about `bytes` of them; valid until the next call. Empty: the
+    // day is over.
     std::span<const std::uint8_t> next(std::size_t bytes) {
         market_.out.clear();
         while (phase_ != Phase::over && market_.out.size() < bytes) event();
         return {market_.out.data(), market_.out.size()};
     }
 
-    // Close the market now: what follows is the close, the end of the day, and nothing more. Before 09:30 it opens first.
+    // Close the market now: what follows is the close, the end of the day, and nothing more. Before 09:30 it
+    // opens first.
     void finish() {
         if (phase_ >= Phase::close) return;
         endless_ = false;
@@ -60,10 +63,25 @@ class Exchange {
     const Flow& flow() const { return flow_; }
 
   private:
-    enum class Phase : std::uint8_t { listing, positions, early, imbalances, open, opening, morning, midday, late, close, after, end, over };
+    enum class Phase : std::uint8_t {
+        listing,
+        positions,
+        early,
+        imbalances,
+        open,
+        opening,
+        morning,
+        midday,
+        late,
+        close,
+        after,
+        end,
+        over
+    };
     static constexpr std::size_t phases = static_cast<std::size_t>(Phase::over) + 1;
 
-    // Phases of order flow: when they end, their part of the day's flow in per mille (up to their end), mean burst in messages.
+    // Phases of order flow: when they end, their part of the day's flow in per mille (up to their end), mean
+    // burst in messages.
     struct Plan {
         std::uint64_t end_ns;
         std::uint32_t flow_until;
@@ -83,7 +101,8 @@ class Exchange {
         set(Phase::after, time_of_day(20, 0), 1000, 8);
         return p;
     }();
-    static constexpr std::uint64_t open_imbalance_share = 5, close_imbalance_share = 9;  // per mille of the messages
+    static constexpr std::uint64_t open_imbalance_share = 5,
+                                   close_imbalance_share = 9;  // per mille of the messages
 
     const Plan& plan() const { return plans[static_cast<std::size_t>(phase_)]; }
     std::uint64_t target() const { return targets_[static_cast<std::size_t>(phase_)]; }
@@ -96,7 +115,8 @@ class Exchange {
         const std::uint64_t flow = nominal - std::min(nominal, least_messages(symbols));
         positions_ = std::min(2 * symbols, flow / 50);
         for (std::size_t i = 0; i < phases; ++i) {
-            const std::uint64_t before = 3 * symbols + 3 + positions_ + (plans[i].flow_until > 60 ? symbols + 1 : 0);
+            const std::uint64_t before =
+                3 * symbols + 3 + positions_ + (plans[i].flow_until > 60 ? symbols + 1 : 0);
             targets_[i] = before + (flow - positions_) * plans[i].flow_until / 1000;
         }
         if (endless_) targets_[static_cast<std::size_t>(Phase::midday)] = ~0ull >> 1;
@@ -133,12 +153,12 @@ class Exchange {
     // Messages that must still come, whatever happens.
     std::uint64_t mandatory_left() const {
         const std::uint64_t symbols = settings_.symbols;
-        std::uint64_t left = 2;                                                    // S E, S C
-        if (phase_ < Phase::after) left += symbols + (phase_ < Phase::close);      // S M, closing crosses
+        std::uint64_t left = 2;                                                // S E, S C
+        if (phase_ < Phase::after) left += symbols + (phase_ < Phase::close);  // S M, closing crosses
         if (phase_ == Phase::close) left -= index_;
-        if (phase_ < Phase::opening) left += symbols + (phase_ < Phase::open);     // S Q, opening crosses
+        if (phase_ < Phase::opening) left += symbols + (phase_ < Phase::open);  // S Q, opening crosses
         if (phase_ == Phase::open) left -= index_;
-        if (phase_ < Phase::early) left += 1;                                      // S S
+        if (phase_ < Phase::early) left += 1;  // S S
         return left;
     }
     std::uint64_t spare() const {
@@ -155,19 +175,32 @@ class Exchange {
     void event() {
         market_.out.ensure(64);
         switch (phase_) {
-            case Phase::listing: return list();
-            case Phase::positions: return positions();
-            case Phase::early: return flow_phase(Phase::imbalances, false);
-            case Phase::imbalances: return flow_phase(Phase::open, true);
-            case Phase::open: return crosses('O', Phase::opening);
-            case Phase::opening: return flow_phase(Phase::morning, false);
-            case Phase::morning: return flow_phase(Phase::midday, false);
-            case Phase::midday: return flow_phase(Phase::late, false);
-            case Phase::late: return flow_phase(Phase::close, true);
-            case Phase::close: return crosses('C', Phase::after);
-            case Phase::after: return after_hours();
-            case Phase::end: return end();
-            case Phase::over: return;
+            case Phase::listing:
+                return list();
+            case Phase::positions:
+                return positions();
+            case Phase::early:
+                return flow_phase(Phase::imbalances, false);
+            case Phase::imbalances:
+                return flow_phase(Phase::open, true);
+            case Phase::open:
+                return crosses('O', Phase::opening);
+            case Phase::opening:
+                return flow_phase(Phase::morning, false);
+            case Phase::morning:
+                return flow_phase(Phase::midday, false);
+            case Phase::midday:
+                return flow_phase(Phase::late, false);
+            case Phase::late:
+                return flow_phase(Phase::close, true);
+            case Phase::close:
+                return crosses('C', Phase::after);
+            case Phase::after:
+                return after_hours();
+            case Phase::end:
+                return end();
+            case Phase::over:
+                return;
         }
     }
 
@@ -199,8 +232,20 @@ class Exchange {
     void directory(std::uint32_t symbol) {
         static constexpr char categories[] = {'Q', 'G', 'S', 'N', 'A', 'P'};
         market_.message('R', symbol)
-            .name(market_.stocks[symbol].name).c(categories[random_.below(6)]).c('N').u32(100).c('N').c('C').text("Z ")
-            .c('P').c('N').c('N').c(listings_[symbol].rank < 500 ? '1' : '2').c('N').u32(0).c('N');
+            .name(market_.stocks[symbol].name)
+            .c(categories[random_.below(6)])
+            .c('N')
+            .u32(100)
+            .c('N')
+            .c('C')
+            .text("Z ")
+            .c('P')
+            .c('N')
+            .c('N')
+            .c(listings_[symbol].rank < 500 ? '1' : '2')
+            .c('N')
+            .u32(0)
+            .c('N');
     }
 
     // Market makers, the decline levels of the day, then the system opens.
@@ -208,13 +253,15 @@ class Exchange {
         if (index_ < positions_) {
             clock_.advance(time_of_day(3, 8), positions_ - index_, 100);
             market_.begin_event(clock_.now_ns());
-            send_position(market_, index_ % settings_.symbols, index_ < settings_.symbols ? 0 : 1 + index_ % 7, 'A');
+            send_position(market_, index_ % settings_.symbols,
+                          index_ < settings_.symbols ? 0 : 1 + index_ % 7, 'A');
             ++index_;
             return;
         }
         clock_.jump(time_of_day(3, 30));
         market_.begin_event(clock_.now_ns());
-        if (spare() > 0) market_.market_wide('V').u64(441'036'000'000).u64(412'581'000'000).u64(379'385'000'000);
+        if (spare() > 0)
+            market_.market_wide('V').u64(441'036'000'000).u64(412'581'000'000).u64(379'385'000'000);
         clock_.jump(time_of_day(4, 0));
         system('S');
         clock_.jump(clock_.now_ns() + 667'000'000);
@@ -238,16 +285,24 @@ class Exchange {
     // Spreads the phase's imbalance messages evenly over what is left of it, stock after stock.
     bool imbalance(std::uint64_t left) {
         std::uint64_t& budget = phase_ == Phase::imbalances ? open_imbalances_ : close_imbalances_;
-        if (budget == 0 || random_.below(static_cast<std::uint32_t>(std::min<std::uint64_t>(left, 1u << 31))) >= budget) return false;
+        if (budget == 0 ||
+            random_.below(static_cast<std::uint32_t>(std::min<std::uint64_t>(left, 1u << 31))) >= budget)
+            return false;
         --budget;
-        send_imbalance(market_, random_, index_++ % settings_.symbols, phase_ == Phase::imbalances ? 'O' : 'C');
+        send_imbalance(market_, random_, index_++ % settings_.symbols,
+                       phase_ == Phase::imbalances ? 'O' : 'C');
         return true;
     }
 
     // Interest of retail investors, now and then a market maker's change.
     void rare() {
         const std::uint32_t symbol = flow_.draw_symbol();
-        if (random_.below(8) == 0) return send_position(market_, symbol, random_.below(8), random_.below(2) == 0 ? 'E' : 'A');
+        if (random_.below(8) == 0)
+            return send_position(market_, symbol, random_.below(8), random_.below(2) == 0 ? 'E' : 'A');
+        send_interest(symbol);
+    }
+
+    void send_interest(std::uint32_t symbol) {
         static constexpr char interest[] = {'B', 'S', 'A', 'N'};
         market_.message('N', symbol).name(market_.stocks[symbol].name).c(interest[random_.below(4)]);
     }
@@ -264,8 +319,13 @@ class Exchange {
         if (phase_ == Phase::early && has_ipo_ && spare() > 32) {
             const std::uint32_t symbol = by_rank(settings_.symbols - 1);
             const std::uint32_t price = market_.stocks[symbol].anchor / 100 * 100;
-            market_.message('K', symbol).name(market_.stocks[symbol].name).u32((10 * 60 + 45) * 60).c('A').u32(price);
+            market_.message('K', symbol)
+                .name(market_.stocks[symbol].name)
+                .u32((10 * 60 + 45) * 60)
+                .c('A')
+                .u32(price);
         }
+        if (phase_ == Phase::morning && spare() > 32) send_interest(0);
         // Level 1, late in the afternoon: a decline after 15:25 is announced but halts nothing.
         if (phase_ == Phase::midday && has_ipo_ && spare() > 32) market_.market_wide('W').c('1');
     }
@@ -284,7 +344,8 @@ class Exchange {
         market_.begin_event(clock_.now_ns());
         const std::uint32_t symbol = index_++;  // its Q is no longer owed to `spare`, so leave room for it
         const std::uint64_t room = spare();
-        if (market_.stocks[symbol].open()) run_cross(market_, random_, symbol, type, room > 1 ? std::min<std::uint64_t>(room - 1, 256) : 0);
+        if (market_.stocks[symbol].open())
+            run_cross(market_, random_, symbol, type, room > 1 ? std::min<std::uint64_t>(room - 1, 256) : 0);
         if (spare() > 200 && random_.below(2) == 0) flow_.step();
     }
 
@@ -307,7 +368,7 @@ class Exchange {
         if (left > Flow::max_messages) {
             flow_.step();
         } else if (!flow_.step_single()) {
-            market_.message('N', 0).name(market_.stocks[0].name).c('N');
+            send_interest(0);
         }
     }
 

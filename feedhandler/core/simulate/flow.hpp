@@ -1,6 +1,7 @@
-// What traders do: where orders arrive, how large they are, how long they live. Calibrated to a NASDAQ day: 44 % adds, 43 % deletes,
-// 7-8 % replaces, 2-3 % executions; 83 % of adds within five levels of the best, a quarter of them opening a level; many orders gone
-// within some thousand messages, a few per cent there until the close.
+// What traders do: where orders arrive, how large they are, how long they live. Calibrated to a NASDAQ day:
+// 44 % adds, 43 % deletes, 7-8 % replaces, 2-3 % executions; 83 % of adds within five levels of the best, a
+// quarter of them opening a level; many orders gone within some thousand messages, a few per cent there until
+// the close.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +39,8 @@ class Flow {
     bool step_single() {
         for (std::uint32_t tries = 0; tries < 64; ++tries) {
             const std::uint32_t symbol = popularity_.draw(random_);
-            if (market_.stocks[symbol].open() && !market_.pool.full()) return rest(symbol, random_side(symbol), order_size());
+            if (market_.stocks[symbol].open() && !market_.pool.full())
+                return rest(symbol, random_side(symbol), order_size());
         }
         return false;
     }
@@ -60,7 +62,8 @@ class Flow {
         Stock& stock = market_.stocks[symbol];
         const Side side = random_.below(2) == 0 ? Side::buy : Side::sell;
         const std::uint32_t ticks = random_.below(4) * stock.tick;
-        const std::uint32_t price = side == Side::buy ? stock.anchor + ticks : stock.anchor - std::min(ticks, stock.anchor / 2);
+        const std::uint32_t price =
+            side == Side::buy ? stock.anchor + ticks : stock.anchor - std::min(ticks, stock.anchor / 2);
         settle(symbol, side, order_size(), std::max<std::uint32_t>(price, stock.tick));
     }
 
@@ -70,16 +73,20 @@ class Flow {
     void set_executions(bool allowed) { executions_ = allowed; }
 
   private:
-    static constexpr std::uint64_t take_share = threshold(0.026);       // of the arrivals: take liquidity
-    static constexpr std::uint64_t hidden_share = threshold(0.0078);    // of the arrivals: trade with hidden interest
-    static constexpr std::uint64_t all_day_share = threshold(0.045);    // of the new orders: rest until the close
-    static constexpr std::uint64_t replace_share = threshold(0.155);   // of the changes
-    static constexpr std::uint64_t reduce_share = threshold(0.0335);    // of the changes
-    static constexpr std::uint64_t open_share = threshold(0.21);        // of the adds: open a level
-    static constexpr std::uint64_t deep_share = threshold(0.10);        // of the adds: beyond the fifth level
-    static constexpr std::uint64_t improve_share = threshold(0.45);     // of the level openers near the best: inside the spread
+    static constexpr std::uint64_t take_share = threshold(0.026);  // of the arrivals: take liquidity
+    static constexpr std::uint64_t hidden_share =
+        threshold(0.0078);  // of the arrivals: trade with hidden interest
+    static constexpr std::uint64_t all_day_share =
+        threshold(0.045);  // of the new orders: rest until the close
+    static constexpr std::uint64_t replace_share = threshold(0.155);  // of the changes
+    static constexpr std::uint64_t reduce_share = threshold(0.0335);  // of the changes
+    static constexpr std::uint64_t open_share = threshold(0.21);      // of the adds: open a level
+    static constexpr std::uint64_t deep_share = threshold(0.10);      // of the adds: beyond the fifth level
+    static constexpr std::uint64_t improve_share =
+        threshold(0.45);  // of the level openers near the best: inside the spread
 
-    // The lines that the next steps will need: stocks two draws ahead, an order's stock and neighbours before its turn.
+    // The lines that the next steps will need: stocks two draws ahead, an order's stock and neighbours before
+    // its turn.
     void prefetch() {
         const std::uint32_t due = wheel_.peek(2);
         if (due != 0) {
@@ -106,7 +113,8 @@ class Flow {
         return symbol;
     }
 
-    // A handle below `top` may be free: then its place in the wheel or the free list says nothing, but its shares are 0.
+    // A handle below `top` may be free: then its place in the wheel or the free list says nothing, but its
+    // shares are 0.
     bool is_live(std::uint32_t handle) { return market_.pool[handle].shares > 0; }
 
     bool change(std::uint32_t handle) {
@@ -175,8 +183,10 @@ class Flow {
     Side taking_side(const Stock& stock) {
         const Level* level = stock.best(Side::buy);
         if (level == nullptr) return Side::buy;
-        const std::int64_t away = static_cast<std::int64_t>(level->price) - static_cast<std::int64_t>(stock.anchor);
-        const std::int64_t lean = std::clamp<std::int64_t>(away * 4000 / stock.anchor, -450, 450);  // per mille
+        const std::int64_t away =
+            static_cast<std::int64_t>(level->price) - static_cast<std::int64_t>(stock.anchor);
+        const std::int64_t lean =
+            std::clamp<std::int64_t>(away * 4000 / stock.anchor, -450, 450);  // per mille
         return static_cast<std::int64_t>(random_.below(1000)) < 500 - lean ? Side::buy : Side::sell;
     }
 
@@ -189,7 +199,8 @@ class Flow {
         std::uint32_t shares = order_size() + (random_.below(4) == 0 ? order_size() : 0);
         shares = market_.take(symbol, side, shares, limit, 16);
         const bool stays = random_.below(8) == 0;
-        if (shares > 0 && stays && !stock.marketable(side, limit) && !market_.pool.full()) settle(symbol, side, shares, limit);
+        if (shares > 0 && stays && !stock.marketable(side, limit) && !market_.pool.full())
+            settle(symbol, side, shares, limit);
         return true;
     }
 
@@ -240,11 +251,15 @@ class Flow {
         const bool deep = random_.chance(deep_share);
         if (!deep && other != nullptr && random_.chance(improve_share)) {
             const std::uint32_t best = levels.back().price;
-            const std::uint32_t gap = (side == Side::buy ? other->price - best : best - other->price) / stock.tick;
-            if (gap > 1) return away(best, opposite(side), stock.tick * (1 + random_.below(std::min(gap - 1, 3u))));
+            const std::uint32_t gap =
+                (side == Side::buy ? other->price - best : best - other->price) / stock.tick;
+            if (gap > 1)
+                return away(best, opposite(side), stock.tick * (1 + random_.below(std::min(gap - 1, 3u))));
         }
-        for (std::uint32_t rank = deep ? 5 + random_.below(8) : near_rank(), tries = 0; rank + 1 < count && tries < 6; ++rank, ++tries) {
-            const std::uint32_t upper = levels[count - 1 - rank].price, lower = levels[count - 2 - rank].price;
+        for (std::uint32_t rank = deep ? 5 + random_.below(8) : near_rank(), tries = 0;
+             rank + 1 < count && tries < 6; ++rank, ++tries) {
+            const std::uint32_t upper = levels[count - 1 - rank].price,
+                                lower = levels[count - 2 - rank].price;
             const std::uint32_t gap = (side == Side::buy ? upper - lower : lower - upper) / stock.tick;
             if (gap > 1) return away(upper, side, stock.tick * (1 + random_.below(std::min(gap - 1, 4u))));
         }

@@ -1,5 +1,5 @@
-// Halts of single stocks, from the first message to the resumption: news (H), price collar (P, LUDP), the exchange's own (h), and
-// the first trade of an IPO or direct listing.
+// Halts of single stocks, from the first message to the resumption: news (H), price collar (P, LUDP), the
+// exchange's own (h), and the first trade of an IPO or direct listing.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,8 @@ class Halts {
     Halts(Market& market, Flow& flow) : market_(market), flow_(flow) {}
 
     static constexpr std::uint32_t any_symbol = ~0u;
-    static constexpr std::uint64_t max_messages = 16;  // of one event, and one more for each order that trades in a cross
+    static constexpr std::uint64_t max_messages =
+        16;  // of one event, and one more for each order that trades in a cross
 
     // A halt that is to begin at a time; `any_symbol`: one that trades then, the busy more likely.
     void plan(std::uint64_t at_ns, HaltKind kind, std::uint32_t symbol = any_symbol) {
@@ -64,13 +65,17 @@ class Halts {
         return halt.stage == 0;
     }
 
-    // Stage 0 halt, 1 collar, 2 extension or none, 4 quotation, 5.. imbalances, then the cross and trading again.
+    // Stage 0 halt, 1 collar, 2 extension or none, 4 quotation, 5.. imbalances, then the cross and trading
+    // again.
     bool regulatory(Halt& halt) {
         if (halt.stage < quoting_stage) return begin(halt);
         if (halt.stage == quoting_stage) {
-            if (halt.kind == HaltKind::ipo) send_state(market_, halt.symbol, Trading::quoting, "IPOQ");
-            else if (halt.kind == HaltKind::news) send_state(market_, halt.symbol, Trading::quoting, "T3  ");
-            else send_state(market_, halt.symbol, Trading::quoting, "    ");
+            if (halt.kind == HaltKind::ipo)
+                send_state(market_, halt.symbol, Trading::quoting, "IPOQ");
+            else if (halt.kind == HaltKind::news)
+                send_state(market_, halt.symbol, Trading::quoting, "T3  ");
+            else
+                send_state(market_, halt.symbol, Trading::quoting, "    ");
             halt.due_ns += 30 * second_ns;
             return true;
         }

@@ -1,4 +1,5 @@
-// The matching engine of the simulated exchange: every change of a book goes through here, and here it becomes a message.
+// The matching engine of the simulated exchange: every change of a book goes through here, and here it
+// becomes a message.
 #pragma once
 
 #include <algorithm>
@@ -31,18 +32,26 @@ class Market {
     }
     std::uint64_t now_ns() const { return now_ns_; }
 
-    Fields message(char type, std::uint32_t symbol) { return header(type, static_cast<std::uint16_t>(symbol + 1)); }
+    Fields message(char type, std::uint32_t symbol) {
+        return header(type, static_cast<std::uint16_t>(symbol + 1));
+    }
     Fields market_wide(char type) { return header(type, 0); }
 
     // ---- orders
-    void add(std::uint32_t symbol, Side side, std::uint32_t shares, std::uint32_t price, std::uint32_t* handle_out = nullptr) {
+    void add(std::uint32_t symbol, Side side, std::uint32_t shares, std::uint32_t price,
+             std::uint32_t* handle_out = nullptr) {
         const std::uint32_t handle = pool.allocate();
-        pool[handle] = {new_reference(), 0, 0, 0, shares, price, static_cast<std::uint16_t>(symbol), side, 0, 0};
+        pool[handle] = {
+            new_reference(), 0, 0, 0, shares, price, static_cast<std::uint16_t>(symbol), side, 0, 0};
         opened_levels_ += link(stocks[symbol], pool, handle);
         ++added_orders_;
         const bool attributed = random_.chance(threshold(0.0195));
         Fields fields = message(attributed ? 'F' : 'A', symbol);
-        fields.u64(pool[handle].reference).c(side_code(side)).u32(shares).name(stocks[symbol].name).u32(price);
+        fields.u64(pool[handle].reference)
+            .c(side_code(side))
+            .u32(shares)
+            .name(stocks[symbol].name)
+            .u32(price);
         if (attributed) fields.u32(mpid(random_.below(8)));
         if (handle_out != nullptr) *handle_out = handle;
     }
@@ -74,8 +83,10 @@ class Market {
         link(stock, pool, handle);
     }
 
-    // An incoming order takes the best prices of the other side, oldest first. Returns the shares it did not get.
-    std::uint32_t take(std::uint32_t symbol, Side side, std::uint32_t shares, std::uint32_t limit, unsigned max_fills) {
+    // An incoming order takes the best prices of the other side, oldest first. Returns the shares it did not
+    // get.
+    std::uint32_t take(std::uint32_t symbol, Side side, std::uint32_t shares, std::uint32_t limit,
+                       unsigned max_fills) {
         Stock& stock = stocks[symbol];
         for (; max_fills > 0 && shares > 0 && stock.marketable(side, limit); --max_fills) {
             const std::uint32_t handle = stock.best(opposite(side))->head;
@@ -93,7 +104,8 @@ class Market {
         message('P', symbol).u64(0).c('B').u32(shares).name(stocks[symbol].name).u32(price).u64(match);
     }
 
-    // What a cross would do with the displayed orders as they stand, and with `hidden` shares of one side at any price.
+    // What a cross would do with the displayed orders as they stand, and with `hidden` shares of one side at
+    // any price.
     struct CrossPlan {
         std::uint64_t bids = 0, asks = 0;  // displayed shares that trade
         std::uint32_t price = 0;           // 0: nothing crosses
@@ -192,13 +204,15 @@ class Market {
     void fill_side(Stock& stock, Side side, std::uint64_t shares, std::uint32_t price) {
         while (shares > 0) {
             const std::uint32_t handle = stock.best(side)->head;
-            const auto fill = static_cast<std::uint32_t>(std::min<std::uint64_t>(shares, pool[handle].shares));
+            const auto fill =
+                static_cast<std::uint32_t>(std::min<std::uint64_t>(shares, pool[handle].shares));
             fill_order(handle, fill, price, false);
             shares -= fill;
         }
     }
 
-    // Volume and price at which a crossed book uncrosses: as much as can trade, at a price that leaves no better order behind.
+    // Volume and price at which a crossed book uncrosses: as much as can trade, at a price that leaves no
+    // better order behind.
     static CrossPlan match_displayed(const Stock& stock) {
         CrossPlan plan;
         const auto& bids = stock.levels[0];

@@ -1,4 +1,5 @@
-// Resting orders of all symbols in one pool, and the wheel that says when each is cancelled, replaced or reduced.
+// Resting orders of all symbols in one pool, and the wheel that says when each is cancelled, replaced or
+// reduced.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct Order {
     std::uint32_t price;           // 1e-4 dollars
     std::uint16_t symbol;          // index
     Side side;
-    std::uint8_t rounds : 7;       // turns of the wheel still to go
+    std::uint8_t rounds : 7;  // turns of the wheel still to go
     std::uint8_t scheduled : 1;
 };
 static_assert(sizeof(Order) == 32);
