@@ -44,6 +44,7 @@ namespace fh {
     X(malformed_messages, "messages of a known type with a wrong length, skipped")                            \
     X(unknown_messages, "messages of an unknown type, skipped by their framed length")                        \
     X(unknown_orders, "messages whose order reference was unknown, live twice, or asked for too many shares") \
+    X(refused_orders, "orders left out because a pool was full; their books are marked until the next clear")  \
     X(orders, "orders live in the books")
 
 #define FH_FIELD(name, description) std::uint64_t name = 0;

@@ -1,0 +1,252 @@
+// All books of a feed: every order, every level, every instrument. One writer. Knows orders and prices, no venue.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "book/deep_levels.hpp"
+#include "book/order.hpp"
+#include "book/order_index.hpp"
+#include "book/table_writer.hpp"
+
+namespace fh::book {
+
+// Bounds of the pools. Memory is reserved, and used only as far as the feed needs it.
+struct BookLimits {
+    std::uint32_t orders = 1u << 24;      // live at once; 32 bytes each
+    std::uint32_t index_pages = 1u << 13; // of 4,096 references, 16 KiB each
+    std::uint32_t deep_nodes = 1u << 22;  // of up to 16 levels, 384 bytes each
+};
+
+// Rank of a level that lies behind the block's: somewhere past every view.
+inline constexpr unsigned rank_deep = 255;
+
+class BookSet {
+  public:
+    BookSet(std::byte* books_file, const BookLimits& limits)
+        : table_(books_file),
+          orders_(limits.orders),
+          index_(limits.index_pages, limits.orders),
+          deep_(limits.deep_nodes),
+          deep_sides_(std::size_t{table_instruments} * 2, Pages::small) {}
+
+    TableWriter& table() { return table_; }
+    const TableWriter& table() const { return table_; }
+    Block& block(std::uint16_t instrument) const { return table_.block(instrument); }
+    Order& order(std::uint32_t handle) const { return orders_[handle]; }
+    std::uint32_t find(std::uint64_t reference) const { return index_.find(reference); }
+    std::uint32_t live_orders() const { return orders_.live(); }
+    const OrderIndex& index() const { return index_; }
+
+    // Puts a new order at the end of its level's queue. The reference must not be live. Returns the rank of its level, or
+    // `refused` when a pool is full: the book is then marked incomplete until the next clear.
+    static constexpr unsigned refused = ~0u;
+    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price, std::uint32_t shares) {
+        Block& b = block(instrument);
+        if (orders_.full()) [[unlikely]] return refuse(b);
+        const std::uint32_t handle = orders_.next_handle();
+        const unsigned s = static_cast<unsigned>(side);
+        const std::uint32_t key = price_key(side, price);
+        Node node = b.side(s);
+        const KeyMatch match = node.match(key);
+        std::uint32_t ahead = 0;
+        unsigned rank = match.better;
+        if (match.equal != 0) {
+            ahead = join(node.body.levels[std::countr_zero(match.equal)], handle, shares);
+        } else if (node.full() || (rank == node.size() && is_deep(b, s))) [[unlikely]] {
+            if (!add_beside_deep(b, s, rank, key, handle, shares, ahead)) return refuse(b);
+            if (rank >= b.side(s).size()) rank = rank_deep;
+        } else {
+            node.insert(rank, key, {shares, 1, handle});
+        }
+        orders_.take();
+        orders_[handle] = {ahead, 0, key, shares, reference, instrument, side, {}};
+        orders_[ahead].next = handle;
+        index_.insert(reference, handle);
+        if ((b.flags & block_touched) == 0) [[unlikely]] TableWriter::set_flags(b, b.flags | block_touched);
+        return rank;
+    }
+
+    // Takes shares (at most what is left) off an order; an order without shares leaves. Returns the rank its level had.
+    unsigned take(std::uint32_t handle, std::uint32_t shares) {
+        Order& order = orders_[handle];
+        const bool leaves = shares == order.shares;
+        Block& b = block(order.instrument);
+        const unsigned s = static_cast<unsigned>(order.side);
+        Node node = b.side(s);
+        const KeyMatch match = node.match(order.key);
+        unsigned rank = match.better;
+        if (match.equal != 0) [[likely]] {
+            const auto slot = static_cast<unsigned>(std::countr_zero(match.equal));
+            if (reduce(node.body.levels[slot], handle, order, shares, leaves)) {
+                node.erase(rank, slot);
+                if (is_deep(b, s) && node.size() < view_levels) [[unlikely]] refill(b, s);
+            }
+        } else {
+            rank = rank_deep;
+            DeepSide& side = deep_side(order.instrument, s);
+            const DeepPlace place = deep_.find(side, order.key);
+            if (reduce(place.node->body.levels[place.slot], handle, order, shares, leaves)) {
+                deep_.erase(side, place);
+                if (side.count == 0) clear_flag(b, deep_flag(s));
+            }
+        }
+        if (leaves) {
+            index_.erase(order.reference);
+            orders_.give_back(handle);
+        }
+        return rank;
+    }
+
+    // Empties one book without looking at its orders: only as part of clearing all of them.
+    void clear_book(std::uint16_t instrument) {
+        Block& b = block(instrument);
+        for (unsigned s = 0; s < 2; ++s) {
+            store(b.used[s], std::uint16_t{0});
+            if (is_deep(b, s)) deep_.clear(deep_side(instrument, s));
+        }
+        TableWriter::set_flags(b, b.flags & (block_known | block_published));
+    }
+    void clear_orders() {
+        orders_.clear();
+        index_.clear();
+    }
+
+    // Every level, best first: function(price, size, orders, handle of the order last in the queue).
+    template <class Function>
+    void for_each_level(std::uint16_t instrument, Side side, Function&& function) {
+        Block& b = block(instrument);
+        const unsigned s = static_cast<unsigned>(side);
+        for_each_in(b.side(s), side, function);
+        const DeepSide& deep = deep_side(instrument, s);
+        for (std::uint32_t i = 0; i < deep.count; ++i) for_each_in(deep_.node(deep, i), side, function);
+    }
+
+    // Look-ahead, in the order in which addresses become known; never changes anything.
+    void prefetch_index(std::uint64_t reference) const { index_.prefetch(reference); }
+    void prefetch_block(std::uint16_t instrument) const {
+        const Block& b = block(instrument);
+        __builtin_prefetch(&b, 1);
+    }
+    void prefetch_keys(std::uint16_t instrument, Side side) const {
+        __builtin_prefetch(&block(instrument).sides[static_cast<unsigned>(side)], 1);
+    }
+    void prefetch_order(std::uint64_t reference) const { __builtin_prefetch(&orders_[index_.find(reference)], 1); }
+    void prefetch_neighbours(std::uint64_t reference) const {
+        const Order& order = orders_[index_.find(reference)];
+        __builtin_prefetch(&orders_[order.previous], 1);
+        __builtin_prefetch(&orders_[order.next], 1);
+        prefetch_keys(order.instrument, order.side);
+    }
+    void prefetch_level(std::uint16_t instrument, Side side, std::uint32_t key) const {
+        Node node = block(instrument).side(static_cast<unsigned>(side));
+        const KeyMatch match = node.match(key);
+        const auto slot = static_cast<unsigned>(std::countr_zero(match.equal | 0x8000));
+        __builtin_prefetch(&node.body.levels[slot], 1);
+    }
+    void prefetch_level_of(std::uint64_t reference) const {
+        const Order& order = orders_[index_.find(reference)];
+        prefetch_level(order.instrument, order.side, order.key);
+    }
+    void prefetch_tail(std::uint16_t instrument, Side side, std::uint32_t key) const {
+        Node node = block(instrument).side(static_cast<unsigned>(side));
+        const KeyMatch match = node.match(key);
+        if (match.equal == 0) return;
+        __builtin_prefetch(&orders_[node.body.levels[std::countr_zero(match.equal)].tail], 1);
+    }
+
+  private:
+    static std::uint8_t deep_flag(unsigned s) { return s == 0 ? block_deep_bid : block_deep_ask; }
+    static bool is_deep(const Block& b, unsigned s) { return (b.flags & deep_flag(s)) != 0; }
+    static void clear_flag(Block& b, std::uint8_t flag) { TableWriter::set_flags(b, b.flags & ~unsigned{flag}); }
+    DeepSide& deep_side(std::uint16_t instrument, unsigned s) const { return deep_sides_[std::size_t{instrument} * 2 + s]; }
+    std::uint16_t instrument_of(const Block& b) const { return static_cast<std::uint16_t>(&b - &table_.block(0)); }
+
+    static unsigned refuse(Block& b) {
+        TableWriter::set_flags(b, b.flags | block_incomplete | block_touched);
+        return refused;
+    }
+
+    // Returns the order that was last in the queue so far.
+    static std::uint32_t join(Level& level, std::uint32_t handle, std::uint32_t shares) {
+        const std::uint32_t ahead = level.tail;
+        store(level.size, level.size + shares);
+        store(level.orders, level.orders + 1);
+        store(level.tail, handle);
+        return ahead;
+    }
+
+    // Returns whether the level is empty now.
+    bool reduce(Level& level, std::uint32_t handle, Order& order, std::uint32_t shares, bool leaves) {
+        store(level.size, level.size - shares);
+        if (!leaves) {
+            order.shares -= shares;
+            return false;
+        }
+        orders_[order.previous].next = order.next;
+        orders_[order.next].previous = order.previous;
+        if (level.tail == handle) store(level.tail, order.previous);
+        store(level.orders, level.orders - 1);
+        return level.orders == 0;
+    }
+
+    // A level that is new to the block, whose node is full or which lies behind it.
+    bool add_beside_deep(Block& b, unsigned s, unsigned rank, std::uint32_t key, std::uint32_t handle, std::uint32_t shares,
+                         std::uint32_t& ahead) {
+        DeepSide& side = deep_side(instrument_of(b), s);
+        Node node = b.side(s);
+        if (rank < node.size()) {
+            if (!deep_.room(side)) return false;
+            // The worst of the block make room, a few at once so that the next new level need not.
+            constexpr unsigned keep = 13;
+            while (node.size() > keep && deep_.room(side)) {
+                const unsigned last = node.size() - 1;
+                deep_.insert(side, node.key_at(last), node.level_at(last));
+                node.erase(last);
+            }
+            TableWriter::set_flags(b, b.flags | deep_flag(s));
+            if (rank <= node.size()) {
+                node.insert(rank, key, {shares, 1, handle});
+                return true;
+            }
+        }
+        const DeepPlace place = deep_.find(side, key);
+        if (place.node != nullptr) {
+            ahead = join(place.node->body.levels[place.slot], handle, shares);
+            return true;
+        }
+        if (!deep_.room(side)) return false;
+        deep_.insert(side, key, {shares, 1, handle});
+        TableWriter::set_flags(b, b.flags | deep_flag(s));
+        return true;
+    }
+
+    // The block must hold the ten best: it is down to nine, and there are more behind.
+    void refill(Block& b, unsigned s) {
+        constexpr unsigned wanted = 13;
+        DeepSide& side = deep_side(instrument_of(b), s);
+        Node node = b.side(s);
+        while (node.size() < wanted && side.count != 0) {
+            const Node front = deep_.front(side);
+            node.insert(node.size(), front.key_at(0), front.level_at(0));
+            deep_.erase_front(side);
+        }
+        if (side.count == 0) clear_flag(b, deep_flag(s));
+    }
+
+    template <class Function>
+    void for_each_in(const Node& node, Side side, Function&& function) {
+        for (unsigned rank = 0; rank < node.size(); ++rank) {
+            const Level& level = node.level_at(rank);
+            function(key_price(side, node.key_at(rank)), level.size, level.orders, level.tail);
+        }
+    }
+
+    TableWriter table_;
+    OrderPool orders_;
+    OrderIndex index_;
+    DeepLevels deep_;
+    Reserved<DeepSide> deep_sides_;  // by instrument and side
+};
+
+}  // namespace fh::book

@@ -1,0 +1,132 @@
+// Up to sixteen price levels of one side: a node. Levels keep their slot while they live; a permutation gives their order, so that
+// opening and closing a level moves sixteen bytes and no level. All keys lie in one cache line and are compared at once: how many
+// are better is the rank.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace fh::book {
+
+inline constexpr unsigned node_levels = 16;
+
+struct Level {
+    std::uint64_t size;    // shares
+    std::uint32_t orders;  // how many
+    std::uint32_t tail;    // handle of the order last in the queue
+};
+static_assert(sizeof(Level) == 16);
+
+struct alignas(64) NodeLevels {
+    std::uint32_t keys[node_levels];  // price_key; those of free slots mean nothing
+    Level levels[node_levels];
+};
+static_assert(sizeof(NodeLevels) == 320);
+
+// Written by one thread and read by others under a sequence lock: whole words, never torn, no cost.
+template <class T>
+inline void store(T& to, T value) {
+    __atomic_store_n(&to, value, __ATOMIC_RELAXED);
+}
+
+struct KeyMatch {
+    std::uint32_t equal;  // mask of slots
+    unsigned better;      // how many levels have a smaller key: the rank
+};
+
+inline KeyMatch match_key(const std::uint32_t* keys, std::uint16_t used, std::uint32_t key) {
+#if defined(__AVX512F__)
+    const __m512i all = _mm512_load_si512(keys);
+    const __m512i wanted = _mm512_set1_epi32(static_cast<int>(key));
+    const std::uint32_t equal = _mm512_mask_cmpeq_epu32_mask(used, all, wanted);
+    const std::uint32_t less = _mm512_mask_cmplt_epu32_mask(used, all, wanted);
+#elif defined(__AVX2__)
+    const __m256i bias = _mm256_set1_epi32(static_cast<int>(0x8000'0000u));  // AVX2 compares signed numbers only
+    const __m256i wanted = _mm256_set1_epi32(static_cast<int>(key ^ 0x8000'0000u));
+    std::uint32_t equal = 0;
+    std::uint32_t less = 0;
+    for (unsigned half = 0; half < 2; ++half) {
+        const __m256i loaded = _mm256_load_si256(reinterpret_cast<const __m256i*>(keys + 8 * half));
+        const __m256i eight = _mm256_xor_si256(loaded, bias);
+        const __m256i is_equal = _mm256_cmpeq_epi32(eight, wanted);
+        const __m256i is_less = _mm256_cmpgt_epi32(wanted, eight);
+        equal |= static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_equal))) << (8 * half);
+        less |= static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_less))) << (8 * half);
+    }
+    equal &= used;
+    less &= used;
+#else
+    std::uint32_t equal = 0;
+    std::uint32_t less = 0;
+    for (unsigned i = 0; i < node_levels; ++i) {
+        equal |= static_cast<std::uint32_t>(keys[i] == key) << i;
+        less |= static_cast<std::uint32_t>(keys[i] < key) << i;
+    }
+    equal &= used;
+    less &= used;
+#endif
+    return {equal, static_cast<unsigned>(std::popcount(less))};
+}
+
+// Sixteen slot numbers, best level first; those past the last level mean nothing.
+struct Permutation {
+    std::uint64_t words[2];
+
+    unsigned at(unsigned rank) const {
+        return static_cast<unsigned>(words[rank / 8] >> (8 * (rank % 8))) & (node_levels - 1);
+    }
+    void insert(unsigned rank, unsigned slot) {
+        const Wide all = load();
+        const unsigned bits = 8 * rank;
+        const Wide below = all & ((Wide{1} << bits) - 1);
+        save(below | (Wide{slot} << bits) | (((all >> bits) << bits) << 8));
+    }
+    void erase(unsigned rank) {
+        const Wide all = load();
+        const unsigned bits = 8 * rank;
+        const Wide below = all & ((Wide{1} << bits) - 1);
+        save(below | (((all >> bits) >> 8) << bits));
+    }
+
+  private:
+    __extension__ using Wide = unsigned __int128;
+    Wide load() const { return (Wide{words[1]} << 64) | words[0]; }
+    void save(Wide all) {
+        store(words[0], static_cast<std::uint64_t>(all));
+        store(words[1], static_cast<std::uint64_t>(all >> 64));
+    }
+};
+
+// A node wherever it lies: the best levels of a side in the shared table, deeper ones in private memory.
+struct Node {
+    NodeLevels& body;
+    Permutation& order;
+    std::uint16_t& used;  // mask of slots
+
+    unsigned size() const { return static_cast<unsigned>(std::popcount(used)); }
+    bool full() const { return used == 0xFFFF; }
+    KeyMatch match(std::uint32_t key) const { return match_key(body.keys, used, key); }
+    std::uint32_t key_at(unsigned rank) const { return body.keys[order.at(rank)]; }
+    const Level& level_at(unsigned rank) const { return body.levels[order.at(rank)]; }
+
+    void insert(unsigned rank, std::uint32_t key, Level level) {
+        const auto slot = static_cast<unsigned>(std::countr_one(used));
+        store(body.keys[slot], key);
+        store(body.levels[slot].size, level.size);
+        store(body.levels[slot].orders, level.orders);
+        store(body.levels[slot].tail, level.tail);
+        order.insert(rank, slot);
+        store(used, static_cast<std::uint16_t>(used | (1u << slot)));
+    }
+    void erase(unsigned rank, unsigned slot) {
+        order.erase(rank);
+        store(used, static_cast<std::uint16_t>(used & ~(1u << slot)));
+    }
+    void erase(unsigned rank) { erase(rank, order.at(rank)); }
+};
+
+}  // namespace fh::book

@@ -1,0 +1,47 @@
+// Address space taken at start-up and filled by page faults: pools never allocate while the feed runs.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace fh::book {
+
+enum class Pages { small, huge };
+
+// Zeroed memory of `count` elements. Reserved, not committed: what is never touched costs nothing.
+template <class T>
+class Reserved {
+  public:
+    Reserved(std::size_t count, Pages pages) : bytes_(round_up(count * sizeof(T))) {
+        void* memory = ::mmap(nullptr, bytes_ + huge_page, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        base_ = memory;
+        const auto address = reinterpret_cast<std::uintptr_t>(memory);
+        data_ = reinterpret_cast<T*>((address + huge_page - 1) & ~(huge_page - 1));
+        // Advice only: without transparent huge pages everything works, slower.
+        if (pages == Pages::huge) ::madvise(data_, bytes_, MADV_HUGEPAGE);
+    }
+    Reserved(const Reserved&) = delete;
+    Reserved& operator=(const Reserved&) = delete;
+    ~Reserved() { ::munmap(base_, bytes_ + huge_page); }
+
+    T* data() const { return data_; }
+    T& operator[](std::size_t i) const { return data_[i]; }
+    // All zero again, and the memory back to the system: a system call, for rare events.
+    void reset() { ::madvise(data_, bytes_, MADV_DONTNEED); }
+
+  private:
+    static constexpr std::size_t huge_page = std::size_t{2} << 20;
+    static std::size_t round_up(std::size_t bytes) { return (bytes + huge_page - 1) & ~(huge_page - 1); }
+
+    std::size_t bytes_;
+    void* base_ = nullptr;
+    T* data_ = nullptr;
+};
+
+}  // namespace fh::book

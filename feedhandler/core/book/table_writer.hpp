@@ -1,0 +1,66 @@
+// The one writer's view of the `books` file. Give it zeroed memory of books_file_size bytes (a sparse file: what is not touched
+// takes no room).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "book/table.hpp"
+
+namespace fh::book {
+
+class TableWriter {
+  public:
+    explicit TableWriter(std::byte* memory)
+        : header_(*reinterpret_cast<TableHeader*>(memory)),
+          directory_(reinterpret_cast<DirectoryEntry*>(memory + directory_offset)),
+          blocks_(reinterpret_cast<Block*>(memory + blocks_offset)) {
+        header_.version = layout_version;
+        header_.block_size = sizeof(Block);
+        header_.instruments = table_instruments;
+        header_.levels = view_levels;
+        header_.directory_offset = directory_offset;
+        header_.blocks_offset = blocks_offset;
+        header_.magic.store(books_magic, std::memory_order_release);
+    }
+
+    Block& block(std::uint16_t instrument) const { return blocks_[instrument]; }
+
+    // Entries in the order in which symbols became known.
+    std::uint32_t symbols() const { return header_.directory_count.load(std::memory_order_relaxed); }
+    const DirectoryEntry& entry(std::uint32_t i) const { return directory_[i]; }
+
+    void set_symbol(std::uint16_t instrument, std::uint64_t symbol) {
+        const std::uint32_t count = symbols();
+        Block& b = block(instrument);
+        std::uint32_t i = count;
+        if ((b.flags & block_known) != 0) {
+            for (i = 0; directory_[i].instrument_id != instrument; ++i) {}
+        }
+        store(directory_[i].instrument_id, std::uint32_t{instrument});
+        store(directory_[i].symbol, symbol);
+        set_flags(b, b.flags | block_known);
+        if (i == count) header_.directory_count.store(count + 1, std::memory_order_release);
+    }
+
+    static void set_flags(Block& b, unsigned flags) { store(b.flags, static_cast<std::uint8_t>(flags)); }
+
+    // Between begin and end readers wait. A writer that dies in between leaves the version odd: readers tell.
+    static void begin(Block& b) {
+        store(b.version, b.version + 1);
+        std::atomic_thread_fence(std::memory_order_release);
+    }
+    static void end(Block& b, std::uint64_t sequence, std::int64_t ts_event_ns) {
+        store(b.sequence, sequence);
+        store(b.ts_event_ns, ts_event_ns);
+        __atomic_store_n(&b.version, b.version + 1, __ATOMIC_RELEASE);
+    }
+
+  private:
+    TableHeader& header_;
+    DirectoryEntry* directory_;
+    Block* blocks_;
+};
+
+}  // namespace fh::book

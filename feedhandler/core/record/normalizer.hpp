@@ -1,0 +1,476 @@
+// Decoded messages into books and normalized records: the one place that knows what a message of the venue does to a book.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "book/book_set.hpp"
+#include "decode/auctions.hpp"
+#include "decode/instruments.hpp"
+#include "decode/orders.hpp"
+#include "decode/trades.hpp"
+#include "decode/types.hpp"
+#include "event.hpp"
+#include "message.hpp"
+#include "publish/counters.hpp"
+#include "record/dbn.hpp"
+#include "record/look_ahead.hpp"
+#include "record/writer.hpp"
+
+namespace fh::record {
+
+struct NormalizerSettings {
+    std::int64_t midnight_ns = 0;  // UTC ns of 00:00 exchange time of the trading day
+    std::uint16_t publisher_id = 2;
+    std::string exchange = "XNAS";     // MIC, in definition records
+    std::vector<std::string> symbols;  // whose records are wanted; empty: all. Books are kept for all
+    book::BookLimits limits;
+};
+
+// Publisher: void* claim(dbn::Schema, std::uint32_t sequence_low); void commit(); std::uint32_t schema_mask() const.
+template <class Publisher>
+class Normalizer {
+  public:
+    // `books_file`: zeroed memory of book::books_file_size bytes, the shared table. It, the settings' memory and the publisher
+    // outlive the normalizer.
+    Normalizer(Publisher& publisher, std::byte* books_file, const NormalizerSettings& settings)
+        : publisher_(publisher), books_(books_file, settings.limits), settings_(settings) {
+        for (const std::string& symbol : settings.symbols) wanted_.push_back(padded(symbol));
+        stamp_.publisher_id = settings.publisher_id;
+    }
+
+    void set_state(FeedState state) { state_ = state; }
+    FeedCounters counters() const {
+        FeedCounters out = counters_;
+        out.orders = books_.live_orders();
+        return out;
+    }
+    book::BookSet& books() { return books_; }
+    const book::BookSet& books() const { return books_; }
+
+    // Messages with consecutive numbers, in feed order. No record of a message is visible before the books are as after it.
+    void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns, TimestampKind) {
+        stamp_.ts_recv_ns = ts_recv_ns;
+        const LookAhead ahead(books_, messages);
+        for (std::size_t i = 0; i < messages.size(); ++i) {
+            ahead.step(i);
+            apply(first_sequence + i, messages[i]);
+        }
+        counters_.messages += messages.size();
+    }
+
+    // All books are void: messages up to `sequence` are lost for good (0: a new session starts). Told for every instrument that
+    // had an order since the last time.
+    void on_clear(std::uint64_t sequence, std::int64_t ts_ns) {
+        stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
+        for (std::uint32_t id = 0; id < book::table_instruments; ++id) {
+            const auto instrument = static_cast<std::uint16_t>(id);
+            book::Block& block = books_.block(instrument);
+            if ((block.flags & book::block_touched) == 0) continue;
+            book::TableWriter::begin(block);
+            books_.clear_book(instrument);
+            book::TableWriter::end(block, sequence, ts_ns);
+            if (!wanted(block)) continue;
+            mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
+            levels(instrument, block, {}, all_levels);
+            publisher_.commit();
+        }
+        books_.clear_orders();
+    }
+
+  private:
+    using Type = decode::Type;
+    using Side = book::Side;
+    static constexpr unsigned all_levels = 0;  // a rank that every view covers
+
+    void apply(std::uint64_t sequence, const Message& message) {
+        if (message.length == 0) return;
+        const std::uint8_t* p = message.data;
+        const std::uint8_t length = decode::length_of_type[p[0]];
+        if (length != message.length) [[unlikely]] {
+            ++(length == 0 ? counters_.unknown_messages : counters_.malformed_messages);
+            return;
+        }
+        const decode::AnyMessage any{p};
+        stamp_.sequence = sequence;
+        stamp_.ts_event_ns = settings_.midnight_ns + static_cast<std::int64_t>(any.timestamp_ns());
+        switch (Type{p[0]}) {
+            case Type::add_order:
+            case Type::add_order_mpid: return add({{p}});
+            case Type::order_delete: return remove({{p}});
+            case Type::order_replace: return replace({{p}});
+            case Type::order_executed: return execute({{p}});
+            case Type::order_executed_with_price: return execute_with_price({{{p}}});
+            case Type::order_cancel: return cancel({{p}});
+            case Type::trade: return trade({{p}});
+            case Type::cross_trade: return cross({{p}});
+            case Type::imbalance: return imbalance({{p}});
+            case Type::stock_directory: return directory({{p}});
+            case Type::trading_action: return trading_action({{p}});
+            case Type::operational_halt: return operational_halt({{p}});
+            case Type::short_sale_restriction: return short_sale_restriction({{p}});
+            case Type::participant_position: return name(any.instrument(), decode::ParticipantPosition{{p}}.stock());
+            case Type::ipo_quoting_period:
+            case Type::auction_collar:
+            case Type::retail_interest:
+            case Type::direct_listing: return name(any.instrument(), decode::alpha8(p + 11));
+            case Type::system_event:
+            case Type::decline_levels:
+            case Type::decline_status:
+            case Type::broken_trade: return;
+        }
+    }
+
+    // ---- orders -----------------------------------------------------------------------------------------------------------
+
+    void add(decode::AddOrder m) {
+        const std::uint16_t instrument = m.instrument();
+        name(instrument, m.stock());
+        const Side side = m.side() == 'B' ? Side::bid : Side::ask;
+        const std::uint32_t live = books_.find(m.reference());
+        if (live != 0) [[unlikely]] return add_over_live(m, instrument, side, live);
+        book::Block& block = books_.block(instrument);
+        book::TableWriter::begin(block);
+        const unsigned rank = books_.add(m.reference(), instrument, side, m.price(), m.shares());
+        end(block);
+        if (rank == book::BookSet::refused) [[unlikely]] return refused(block);
+        if (!wanted(block)) return;
+        added(instrument, block, m.reference(), side, m.price(), m.shares(), rank, rank);
+        publisher_.commit();
+    }
+
+    void remove(decode::OrderDelete m) {
+        const std::uint32_t handle = books_.find(m.reference());
+        if (handle == 0) [[unlikely]] return unknown_order();
+        take_off(handle, books_.order(handle).shares);
+    }
+
+    void cancel(decode::OrderCancel m) {
+        const std::uint32_t handle = books_.find(m.reference());
+        if (handle == 0) [[unlikely]] return unknown_order();
+        take_off(handle, at_most(m.shares(), books_.order(handle).shares));
+    }
+
+    void take_off(std::uint32_t handle, std::uint32_t shares) {
+        const book::Order order = books_.order(handle);
+        book::Block& block = books_.block(order.instrument);
+        book::TableWriter::begin(block);
+        const unsigned rank = books_.take(handle, shares);
+        end(block);
+        if (!wanted(block)) return;
+        cancelled(order, shares, dbn::f_last);
+        const bool changed = shares != 0 || order.shares == 0;
+        levels(order.instrument, block, {price_1e9(order.price()), shares, 'C', letter(order.side), rank},
+               changed ? rank : book::rank_deep);
+        publisher_.commit();
+    }
+
+    void execute(decode::OrderExecuted m) {
+        const std::uint32_t handle = books_.find(m.reference());
+        if (handle == 0) [[unlikely]] return unknown_order();
+        fill(handle, m.shares(), true, books_.order(handle).price());
+    }
+
+    void execute_with_price(decode::OrderExecutedWithPrice m) {
+        const std::uint32_t handle = books_.find(m.reference());
+        if (handle == 0) [[unlikely]] return unknown_order();
+        fill(handle, m.shares(), m.printable(), m.price());
+    }
+
+    void fill(std::uint32_t handle, std::uint32_t wanted_shares, bool printable, std::uint32_t price) {
+        const book::Order order = books_.order(handle);
+        const std::uint32_t shares = at_most(wanted_shares, order.shares);
+        book::Block& block = books_.block(order.instrument);
+        book::TableWriter::begin(block);
+        const unsigned rank = books_.take(handle, shares);
+        end(block);
+        if (!wanted(block)) return;
+        const std::int64_t trade_price = price_1e9(price);
+        const char aggressor = order.side == Side::bid ? 'A' : 'B';
+        if (printable) {
+            mbo(order.instrument, 'T', aggressor, 0, trade_price, shares, 0);
+            traded(order.instrument, block, {trade_price, shares, 'T', aggressor, rank});
+        }
+        mbo(order.instrument, 'F', letter(order.side), order.reference, trade_price, shares, 0);
+        cancelled(order, shares, dbn::f_last);
+        if (!printable) {
+            const bool changed = shares != 0 || order.shares == 0;
+            levels(order.instrument, block, {price_1e9(order.price()), shares, 'C', letter(order.side), rank},
+                   changed ? rank : book::rank_deep);
+        }
+        publisher_.commit();
+    }
+
+    void replace(decode::OrderReplace m) {
+        const std::uint32_t handle = books_.find(m.old_reference());
+        if (handle == 0) [[unlikely]] return unknown_order();
+        const book::Order order = books_.order(handle);
+        const std::uint32_t live = m.new_reference() == m.old_reference() ? 0 : books_.find(m.new_reference());
+        if (live != 0) [[unlikely]] return replace_over_live(m, handle, live);
+        book::Block& block = books_.block(order.instrument);
+        book::TableWriter::begin(block);
+        const unsigned old_rank = books_.take(handle, order.shares);
+        const unsigned rank = books_.add(m.new_reference(), order.instrument, order.side, m.price(), m.shares());
+        end(block);
+        if (!wanted(block)) {
+            if (rank == book::BookSet::refused) [[unlikely]] refused(block);
+            return;
+        }
+        cancelled(order, order.shares, rank == book::BookSet::refused ? dbn::f_last : 0);
+        if (rank == book::BookSet::refused) [[unlikely]] {
+            refused(block);
+            levels(order.instrument, block, {price_1e9(order.price()), order.shares, 'C', letter(order.side), old_rank}, old_rank);
+            return publisher_.commit();
+        }
+        const bool same = m.price() == order.price() && m.shares() == order.shares;  // the levels are as they were
+        added(order.instrument, block, m.new_reference(), order.side, m.price(), m.shares(),
+              rank < book::view_levels ? rank : old_rank, same ? book::rank_deep : std::min(rank, old_rank));
+        publisher_.commit();
+    }
+
+    // ---- messages that contradict the books: rare, told as exactly as the rest ----------------------------------------------
+
+    // The levels a view covers, to see whether a message of several steps changed them in the end.
+    struct View {
+        std::array<dbn::BidAskPair, book::view_levels> levels;
+        std::array<std::uint64_t, book::view_levels * 2> sizes;  // not clamped
+
+        explicit View(book::Block& block) {
+            for (unsigned rank = 0; rank < book::view_levels; ++rank) {
+                fill_level(levels[rank], block, rank);
+                for (unsigned s = 0; s < 2; ++s) {
+                    const book::Node node = block.side(s);
+                    sizes[rank * 2 + s] = rank < node.size() ? node.level_at(rank).size : 0;
+                }
+            }
+        }
+        // Best rank at which the two differ.
+        unsigned first_difference(const View& other) const {
+            for (unsigned rank = 0; rank < book::view_levels; ++rank) {
+                if (std::memcmp(&levels[rank], &other.levels[rank], sizeof(levels[rank])) != 0) return rank;
+                if (sizes[rank * 2] != other.sizes[rank * 2] || sizes[rank * 2 + 1] != other.sizes[rank * 2 + 1]) return rank;
+            }
+            return book::rank_deep;
+        }
+    };
+
+    // An order of a reference that is to be used again leaves first, in a record of its own when it is another instrument's.
+    void drop_live(std::uint32_t live, std::uint16_t instrument) {
+        const book::Order old = books_.order(live);
+        unknown_order();
+        if (old.instrument != instrument) return take_off(live, old.shares);
+        books_.take(live, old.shares);
+        if (wanted(books_.block(instrument))) cancelled(old, old.shares, 0);
+    }
+
+    void add_over_live(decode::AddOrder m, std::uint16_t instrument, Side side, std::uint32_t live) {
+        book::Block& block = books_.block(instrument);
+        const View before(block);
+        book::TableWriter::begin(block);
+        drop_live(live, instrument);
+        finish_over_live(block, before, instrument, m.reference(), side, m.price(), m.shares());
+    }
+
+    void replace_over_live(decode::OrderReplace m, std::uint32_t handle, std::uint32_t live) {
+        const book::Order order = books_.order(handle);
+        book::Block& block = books_.block(order.instrument);
+        const View before(block);
+        book::TableWriter::begin(block);
+        books_.take(handle, order.shares);
+        if (wanted(block)) cancelled(order, order.shares, 0);
+        drop_live(live, order.instrument);
+        finish_over_live(block, before, order.instrument, m.new_reference(), order.side, m.price(), m.shares());
+    }
+
+    void finish_over_live(book::Block& block, const View& before, std::uint16_t instrument, std::uint64_t reference, Side side,
+                          std::uint32_t price, std::uint32_t shares) {
+        const unsigned rank = books_.add(reference, instrument, side, price, shares);
+        end(block);
+        if (rank == book::BookSet::refused) [[unlikely]] refused(block);
+        if (!wanted(block)) return;
+        const unsigned changed = before.first_difference(View(block));
+        added(instrument, block, reference, side, price, shares, rank < book::view_levels ? rank : changed, changed);
+        publisher_.commit();
+    }
+
+    // ---- prints and states --------------------------------------------------------------------------------------------------
+
+    void trade(decode::Trade m) {
+        name(m.instrument(), m.stock());
+        print(m.instrument(), m.price(), m.shares());
+    }
+
+    void cross(decode::CrossTrade m) {
+        name(m.instrument(), m.stock());
+        if (m.shares() == 0) return;  // no cross happened
+        print(m.instrument(), m.price(), clamp_size(m.shares()));
+    }
+
+    void print(std::uint16_t instrument, std::uint32_t price, std::uint32_t shares) {
+        book::Block& block = books_.block(instrument);
+        if (!wanted(block)) return;
+        mbo(instrument, 'T', 'N', 0, price_1e9(price), shares, dbn::f_last);
+        traded(instrument, block, {price_1e9(price), shares, 'T', 'N', 0});
+        publisher_.commit();
+    }
+
+    void imbalance(decode::Imbalance m) {
+        name(m.instrument(), m.stock());
+        auto* out = state_record<dbn::Imbalance>(m.instrument(), dbn::Schema::imbalance, dbn::RType::imbalance);
+        if (out == nullptr) return;
+        fill_imbalance(*out, m);
+        publisher_.commit();
+    }
+
+    void directory(decode::StockDirectory m) {
+        book::Block& block = books_.block(m.instrument());
+        set_name(block, m.instrument(), m.stock());
+        auto* out = state_record<dbn::InstrumentDef>(m.instrument(), dbn::Schema::definition, dbn::RType::definition);
+        if (out == nullptr) return;
+        fill_definition(*out, m, settings_.exchange);
+        publisher_.commit();
+    }
+
+    void trading_action(decode::TradingAction m) {
+        name(m.instrument(), m.stock());
+        book::Block& block = books_.block(m.instrument());
+        book::TableWriter::begin(block);
+        book::store(block.trading_status, m.state());
+        book::TableWriter::end(block, block.sequence, block.ts_event_ns);
+        status(m);
+    }
+    void operational_halt(decode::OperationalHalt m) {
+        name(m.instrument(), m.stock());
+        status(m);
+    }
+    void short_sale_restriction(decode::ShortSaleRestriction m) {
+        name(m.instrument(), m.stock());
+        status(m);
+    }
+
+    template <class StateMessage>
+    void status(StateMessage m) {
+        auto* out = state_record<dbn::Status>(m.instrument(), dbn::Schema::status, dbn::RType::status);
+        if (out == nullptr) return;
+        fill_status(*out, m);
+        publisher_.commit();
+    }
+
+    template <class Record>
+    Record* state_record(std::uint16_t instrument, dbn::Schema schema, dbn::RType rtype) {
+        if (!publishes(schema) || !wanted(books_.block(instrument))) return nullptr;
+        Record& out = begin_record<Record>(publisher_.claim(schema, stamp_.sequence_low()), rtype, stamp_, instrument);
+        out.ts_recv = static_cast<std::uint64_t>(stamp_.ts_recv_ns);
+        return &out;
+    }
+
+    // ---- records ------------------------------------------------------------------------------------------------------------
+
+    bool publishes(dbn::Schema schema) const { return (publisher_.schema_mask() & dbn::schema_bit(schema)) != 0; }
+
+    void mbo(std::uint16_t instrument, char action, char side, std::uint64_t order_id, std::int64_t price, std::uint32_t size,
+             unsigned flags) {
+        if (!publishes(dbn::Schema::mbo)) return;
+        void* memory = publisher_.claim(dbn::Schema::mbo, stamp_.sequence_low());
+        auto& out = begin_record<dbn::Mbo>(memory, dbn::RType::mbo, stamp_, instrument);
+        out.order_id = order_id;
+        out.price = price;
+        out.size = size;
+        out.flags = static_cast<std::uint8_t>(flags | stamp_.quality);
+        out.channel_id = 0;
+        out.action = action;
+        out.side = side;
+        out.ts_recv = static_cast<std::uint64_t>(stamp_.ts_recv_ns);
+        out.ts_in_delta = stamp_.ts_in_delta();
+        out.sequence = stamp_.sequence_low();
+    }
+
+    void cancelled(const book::Order& order, std::uint32_t shares, unsigned flags) {
+        mbo(order.instrument, 'C', letter(order.side), order.reference, price_1e9(order.price()), shares, flags);
+    }
+
+    void added(std::uint16_t instrument, book::Block& block, std::uint64_t reference, Side side, std::uint32_t price,
+               std::uint32_t shares, unsigned rank, unsigned changed) {
+        mbo(instrument, 'A', letter(side), reference, price_1e9(price), shares, dbn::f_last);
+        levels(instrument, block, {price_1e9(price), shares, 'A', letter(side), rank}, changed);
+    }
+
+    void traded(std::uint16_t instrument, book::Block& block, const Action& action) {
+        if (publishes(dbn::Schema::trades)) {
+            void* memory = publisher_.claim(dbn::Schema::trades, stamp_.sequence_low());
+            auto& out = begin_record<dbn::Trade>(memory, dbn::RType::mbp_0, stamp_, instrument);
+            fill_action(out, stamp_, action, book::view_levels);
+        }
+        levels(instrument, block, action, all_levels);
+    }
+
+    // Of the views that cover rank `changed`, the best one at which something changed.
+    void levels(std::uint16_t instrument, book::Block& block, const Action& action, unsigned changed) {
+        if (changed < 1 && publishes(dbn::Schema::mbp_1)) {
+            void* memory = publisher_.claim(dbn::Schema::mbp_1, stamp_.sequence_low());
+            auto& out = begin_record<dbn::Mbp1>(memory, dbn::RType::mbp_1, stamp_, instrument);
+            fill_action(out.event, stamp_, action, 1);
+            fill_level(out.level, block, 0);
+        }
+        if (changed < book::view_levels && publishes(dbn::Schema::mbp_10)) {
+            void* memory = publisher_.claim(dbn::Schema::mbp_10, stamp_.sequence_low());
+            auto& out = begin_record<dbn::Mbp10>(memory, dbn::RType::mbp_10, stamp_, instrument);
+            fill_action(out.event, stamp_, action, book::view_levels);
+            for (unsigned rank = 0; rank < book::view_levels; ++rank) fill_level(out.levels[rank], block, rank);
+        }
+    }
+
+    // ---- small things -------------------------------------------------------------------------------------------------------
+
+    static char letter(Side side) { return side == Side::bid ? 'B' : 'A'; }
+    void unknown_order() { ++counters_.unknown_orders; }
+    std::uint32_t at_most(std::uint32_t wanted_shares, std::uint32_t left) {
+        if (wanted_shares <= left) [[likely]] return wanted_shares;
+        unknown_order();
+        return left;
+    }
+    void refused(book::Block&) { ++counters_.refused_orders; }
+
+    void end(book::Block& block) { book::TableWriter::end(block, stamp_.sequence, stamp_.ts_event_ns); }
+
+    // Whether the instrument's records are wanted at all; sets the quality flag of what follows.
+    bool wanted(const book::Block& block) {
+        const bool bad = state_ != FeedState::live || (block.flags & book::block_incomplete) != 0;
+        stamp_.quality = bad ? dbn::f_maybe_bad_book : 0;
+        return (block.flags & book::block_published) != 0 && publisher_.schema_mask() != 0;
+    }
+
+    void name(std::uint16_t instrument, std::uint64_t symbol) {
+        book::Block& block = books_.block(instrument);
+        if ((block.flags & book::block_known) == 0) [[unlikely]] set_name(block, instrument, symbol);
+    }
+    void set_name(book::Block& block, std::uint16_t instrument, std::uint64_t symbol) {
+        books_.table().set_symbol(instrument, symbol);
+        bool publish = wanted_.empty();
+        for (const std::uint64_t w : wanted_) publish = publish || w == symbol;
+        const unsigned rest = block.flags & ~unsigned{book::block_published};
+        book::TableWriter::set_flags(block, rest | (publish ? unsigned{book::block_published} : 0u));
+    }
+    static std::uint64_t padded(const std::string& symbol) {
+        char text[8];
+        std::memset(text, ' ', sizeof(text));
+        std::memcpy(text, symbol.data(), std::min(symbol.size(), sizeof(text)));
+        std::uint64_t word;
+        std::memcpy(&word, text, sizeof(word));
+        return word;
+    }
+
+    Publisher& publisher_;
+    book::BookSet books_;
+    NormalizerSettings settings_;
+    std::vector<std::uint64_t> wanted_;
+    FeedCounters counters_;
+    FeedState state_ = FeedState::starting;
+    Stamp stamp_{};
+};
+
+}  // namespace fh::record
