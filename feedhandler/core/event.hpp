@@ -21,7 +21,6 @@ enum class EventType : std::uint8_t {
     session_end = 8,   // session, first = next expected number (end-of-session number)
     snapshot_begin = 9,
     snapshot_end = 10,
-    trading = 11,      // native side of decoded messages that DBN cannot carry (see Native)
 };
 
 // One cache line; travels in the ring as schema `event`.

@@ -1,6 +1,7 @@
 // Reading a book out of the mapped `books` file, from any process, while the receive thread changes it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>

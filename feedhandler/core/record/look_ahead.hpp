@@ -2,6 +2,7 @@
 // one has arrived. A dependent cache miss costs as much as all the rest of a message.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -75,6 +75,7 @@ class Normalizer {
             books_.clear_book(instrument);
             book::TableWriter::end(block, sequence, ts_ns);
             if (!wanted(block)) continue;
+            stamp_.quality = dbn::f_maybe_bad_book;  // whatever the state: what was in the book is void
             mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
             levels(instrument, block, {}, all_levels);
             publisher_.commit();
@@ -137,7 +138,7 @@ class Normalizer {
         book::TableWriter::begin(block);
         const unsigned rank = books_.add(m.reference(), instrument, side, m.price(), m.shares());
         end(block);
-        if (rank == book::BookSet::refused) [[unlikely]] return refused(block);
+        if (rank == book::BookSet::refused) [[unlikely]] return refused();
         if (!wanted(block)) return;
         added(instrument, block, m.reference(), side, m.price(), m.shares(), rank, rank);
         publisher_.commit();
@@ -163,9 +164,8 @@ class Normalizer {
         end(block);
         if (!wanted(block)) return;
         cancelled(order, shares, dbn::f_last);
-        const bool changed = shares != 0 || order.shares == 0;
         levels(order.instrument, block, {price_1e9(order.price()), shares, 'C', letter(order.side), rank},
-               changed ? rank : book::rank_deep);
+               changes(order, shares) ? rank : book::rank_deep);
         publisher_.commit();
     }
 
@@ -191,16 +191,14 @@ class Normalizer {
         if (!wanted(block)) return;
         const std::int64_t trade_price = price_1e9(price);
         const char aggressor = order.side == Side::bid ? 'A' : 'B';
-        if (printable) {
-            mbo(order.instrument, 'T', aggressor, 0, trade_price, shares, 0);
-            traded(order.instrument, block, {trade_price, shares, 'T', aggressor, rank});
-        }
+        if (printable) mbo(order.instrument, 'T', aggressor, 0, trade_price, shares, 0);
         mbo(order.instrument, 'F', letter(order.side), order.reference, trade_price, shares, 0);
         cancelled(order, shares, dbn::f_last);
-        if (!printable) {
-            const bool changed = shares != 0 || order.shares == 0;
+        if (printable) {
+            traded(order.instrument, block, {trade_price, shares, 'T', aggressor, rank});
+        } else {
             levels(order.instrument, block, {price_1e9(order.price()), shares, 'C', letter(order.side), rank},
-                   changed ? rank : book::rank_deep);
+                   changes(order, shares) ? rank : book::rank_deep);
         }
         publisher_.commit();
     }
@@ -216,14 +214,13 @@ class Normalizer {
         const unsigned old_rank = books_.take(handle, order.shares);
         const unsigned rank = books_.add(m.new_reference(), order.instrument, order.side, m.price(), m.shares());
         end(block);
-        if (!wanted(block)) {
-            if (rank == book::BookSet::refused) [[unlikely]] refused(block);
-            return;
-        }
-        cancelled(order, order.shares, rank == book::BookSet::refused ? dbn::f_last : 0);
-        if (rank == book::BookSet::refused) [[unlikely]] {
-            refused(block);
-            levels(order.instrument, block, {price_1e9(order.price()), order.shares, 'C', letter(order.side), old_rank}, old_rank);
+        const bool gone = rank == book::BookSet::refused;  // the new order found no room
+        if (gone) [[unlikely]] refused();
+        if (!wanted(block)) return;
+        cancelled(order, order.shares, gone ? dbn::f_last : 0);
+        if (gone) [[unlikely]] {
+            levels(order.instrument, block, {price_1e9(order.price()), order.shares, 'C', letter(order.side), old_rank},
+                   old_rank);
             return publisher_.commit();
         }
         const bool same = m.price() == order.price() && m.shares() == order.shares;  // the levels are as they were
@@ -290,9 +287,14 @@ class Normalizer {
                           std::uint32_t price, std::uint32_t shares) {
         const unsigned rank = books_.add(reference, instrument, side, price, shares);
         end(block);
-        if (rank == book::BookSet::refused) [[unlikely]] refused(block);
+        const bool gone = rank == book::BookSet::refused;
+        if (gone) [[unlikely]] refused();
         if (!wanted(block)) return;
         const unsigned changed = before.first_difference(View(block));
+        if (gone) [[unlikely]] {
+            levels(instrument, block, {price_1e9(price), 0, 'C', letter(side), changed}, changed);
+            return publisher_.commit();
+        }
         added(instrument, block, reference, side, price, shares, rank < book::view_levels ? rank : changed, changed);
         publisher_.commit();
     }
@@ -426,6 +428,8 @@ class Normalizer {
 
     // ---- small things -------------------------------------------------------------------------------------------------------
 
+    // Taking nothing off an order changes no level, unless the order had nothing left and goes.
+    static bool changes(const book::Order& order, std::uint32_t shares) { return shares != 0 || order.shares == 0; }
     static char letter(Side side) { return side == Side::bid ? 'B' : 'A'; }
     void unknown_order() { ++counters_.unknown_orders; }
     std::uint32_t at_most(std::uint32_t wanted_shares, std::uint32_t left) {
@@ -433,7 +437,7 @@ class Normalizer {
         unknown_order();
         return left;
     }
-    void refused(book::Block&) { ++counters_.refused_orders; }
+    void refused() { ++counters_.refused_orders; }
 
     void end(book::Block& block) { book::TableWriter::end(block, stamp_.sequence, stamp_.ts_event_ns); }
 
