@@ -19,7 +19,7 @@ def command(config_file: str, runtime_dir: Path | None) -> None:
     Example:
       feedhandler run --config feed.toml
       FEEDHANDLER__RECEIVE__CPU=3 feedhandler run --config feed.toml
-    """  # noqa: D301  click's \b keeps the lines apart
+    """
     config = load(config_file)
 
     from feedhandler.daemon import run

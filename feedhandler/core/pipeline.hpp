@@ -8,11 +8,13 @@
 
 #include "event.hpp"
 #include "message.hpp"
+#include "publish/counters.hpp"
 #include "sequence/arbiter.hpp"
 
 namespace fh {
 
-// Normalizer: on_messages(first_sequence, messages, ts_recv_ns, kind), on_clear(sequence, ts_ns), set_state(FeedState).
+// Normalizer: on_messages(first_sequence, messages, ts_recv_ns, kind), on_clear(sequence, ts_ns), set_state(FeedState), and
+//             optionally on_lookahead(messages).
 // Host:       on_event(event): shows states and events to the outside; a state must be visible there when it returns,
 //             send_request(server, datagram): sends a re-request of 20 bytes.
 // Both are called on the receive thread only and must outlive the pipeline.
@@ -21,8 +23,8 @@ class Pipeline {
   public:
     using Arbiter = sequence::Arbiter<Pipeline>;
 
-    Pipeline(const sequence::Settings& settings, Normalizer& normalizer, Host& host)
-        : normalizer_(normalizer), host_(host), arbiter_(settings, *this) {}
+    Pipeline(const sequence::Settings& settings, Counters& counters, Normalizer& normalizer, Host& host)
+        : normalizer_(normalizer), host_(host), arbiter_(settings, *this, counters) {}
     Pipeline(const Pipeline&) = delete;  // the arbiter holds a reference to its sink
     Pipeline& operator=(const Pipeline&) = delete;
 
@@ -33,6 +35,11 @@ class Pipeline {
     void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind kind) {
         normalizer_.on_messages(first_sequence, messages, ts_recv_ns, kind);
+    }
+    void on_lookahead(std::span<const Message> messages)
+        requires requires(Normalizer& n, std::span<const Message> m) { n.on_lookahead(m); }
+    {
+        normalizer_.on_lookahead(messages);
     }
     void on_clear(std::uint64_t sequence, std::int64_t ts_ns) { normalizer_.on_clear(sequence, ts_ns); }
     void on_event(const Event& event) {

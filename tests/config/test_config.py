@@ -60,12 +60,14 @@ SCHEMAS = 'schemas = ["mbp-1", "trades", "status", "imbalance"]'
 
 
 def write(tmp_path: Path, text: str) -> Path:
+    """Write the configuration and return its path."""
     path = tmp_path / "feed.toml"
     path.write_text(text)
     return path
 
 
 def error_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> str:
+    """Return the one line that refuses the configuration, without the folder."""
     with pytest.raises(UsageError) as caught:
         load(write(tmp_path, text), environ or {})
     message = str(caught.value)
@@ -181,7 +183,8 @@ def test_wrong_value_is_named_with_its_key(tmp_path: Path, old: str, new: str, m
         ),
         (
             '[[recovery.server]]\naddress = "localhost"\n',
-            'recovery.server[0].address: "localhost" is not an IPv4 address and port (as in "127.0.0.1:26500")',
+            'recovery.server[0].address: "localhost" is not an IPv4 address and port '
+            '(as in "127.0.0.1:26500")',
         ),
         (
             '[publish.zmq]\nendpoint = "udp://x:1"\n',
@@ -261,14 +264,14 @@ def test_several_faults_are_all_reported_in_the_order_of_the_keys(tmp_path: Path
     assert found == [
         "line[0].port: 0 is not a port (1 to 65535)",
         "receive.spin: 1 is not true or false",
-        "recovery.retry: is not a known key; known here: arbitration_ms, timeout_ms, retries, max_outstanding, "
-        "requests_per_s, hold_messages, server, snapshot",
+        "recovery.retry: is not a known key; known here: arbitration_ms, timeout_ms, retries, "
+        "max_outstanding, requests_per_s, hold_messages, server, snapshot",
     ]
     assert error_of(tmp_path, text) == f"feed.toml: {found[0]}"
 
 
 def test_environment_overrides_keys(tmp_path: Path) -> None:
-    """Variables override plain keys, entries of lists and tables that the file leaves out; text needs no quotes."""
+    """Variables override plain keys, entries of lists and missing tables; text needs no quotes."""
     config = load(
         write(tmp_path, MINIMAL),
         {
@@ -368,6 +371,7 @@ def to_toml(value: object) -> str:
 
 
 def assert_taken_or_refused_by_one_line(path: Path, environ: dict[str, str]) -> None:
+    """Fail on anything but a configuration or one line."""
     try:
         load(path, environ)
     except UsageError as error:
@@ -379,7 +383,7 @@ def assert_taken_or_refused_by_one_line(path: Path, environ: dict[str, str]) -> 
 def test_any_value_at_any_key_is_taken_or_refused_by_one_line(
     tmp_path: Path, spot: str, value: object
 ) -> None:
-    """Whatever stands at a key, the file is accepted or one line names the fault; there is never a traceback."""
+    """Whatever stands at a key, the file is taken or one line names the fault; never a traceback."""
     text = DOCUMENTED.replace(spot, f"{spot.split(' = ')[0]} = {to_toml(value)}", 1)
     assert_taken_or_refused_by_one_line(write(tmp_path, text), {})
 

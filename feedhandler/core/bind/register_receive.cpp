@@ -1,8 +1,13 @@
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
+#include <cstring>
+
 #include "bind/register.hpp"
 #include "receive/clock.hpp"
+#include "receive/feed.hpp"
 #include "receive/socket.hpp"
 
 namespace nb = nanobind;
@@ -55,6 +60,103 @@ class PollableSource {
     std::vector<Datagram> batch_;
 };
 
+// The settings come one by one by keyword: what is missing or misspelt is an error.
+void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& lines,
+               const std::vector<std::pair<std::string, std::uint16_t>>& servers, int cpu, bool spin,
+               const std::string& session, bool from_beginning, std::int64_t line_down_ns,
+               std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
+               std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
+               const std::string& directory, const std::string& channel, const std::string& dataset,
+               std::uint64_t epoch, std::uint32_t schema_mask, std::uint32_t depth,
+               std::uint16_t publisher_id, std::int64_t midnight_ns, std::uint32_t trading_day,
+               std::uint64_t ring_bytes, const std::vector<std::string>& symbols) {
+    receive::FeedSettings s;
+    s.lines = lines;
+    for (const auto& [address, port] : servers) s.servers.push_back({address, port});
+    s.cpu = cpu;
+    s.spin = spin;
+    s.sequence.lines = lines.size();
+    s.sequence.servers = servers.size();
+    s.sequence.session = session;
+    s.sequence.start = from_beginning ? sequence::Start::beginning : sequence::Start::live;
+    s.sequence.line_down_ns = line_down_ns;
+    s.sequence.arbitration_ns = arbitration_ns;
+    s.sequence.timeout_ns = timeout_ns;
+    s.sequence.retries = retries;
+    s.sequence.max_outstanding = max_outstanding;
+    s.sequence.requests_per_s = requests_per_s;
+    s.sequence.hold_messages = hold_messages;
+    s.channel.directory = directory;
+    s.channel.channel = channel;
+    s.channel.dataset = dataset;
+    s.channel.epoch = epoch;
+    s.channel.schema_mask = schema_mask;
+    s.channel.depth = depth;
+    s.channel.publisher_id = publisher_id;
+    s.channel.midnight_ns = midnight_ns;
+    s.channel.trading_day = trading_day;
+    s.channel.ring_bytes = ring_bytes;
+    for (const auto& line : lines) s.channel.lines.push_back(line.name);
+    for (const auto& [address, port] : servers)
+        s.channel.servers.push_back(address + ":" + std::to_string(port));
+    s.normalizer.midnight_ns = midnight_ns;
+    s.normalizer.publisher_id = publisher_id;
+    s.normalizer.exchange = dataset.substr(0, dataset.find('.'));
+    s.normalizer.symbols = symbols;
+    const nb::gil_scoped_release nogil;
+    new (self) receive::Feed(s);
+}
+
+nb::list feed_events(receive::Feed& feed) {
+    nb::list out;
+    while (const auto event = feed.events().pop()) {
+        nb::dict entry;
+        entry["ts_ns"] = event->ts_ns;
+        entry["type"] = static_cast<unsigned>(event->type);
+        entry["state"] = static_cast<unsigned>(event->state);
+        entry["previous"] = static_cast<unsigned>(event->previous);
+        entry["first"] = event->first;
+        entry["last"] = event->last;
+        entry["line"] = event->line;
+        entry["session"] = nb::str(event->session, strnlen(event->session, sizeof(event->session)));
+        out.append(entry);
+    }
+    return out;
+}
+
+void register_feed(nb::module_& m) {
+    nb::class_<receive::Feed>(
+        m, "Feed", "The receive thread of a channel and all that hangs on it; for feedhandler.daemon.")
+        .def("__init__", &init_feed, nb::kw_only(), nb::arg("lines"), nb::arg("servers"), nb::arg("cpu"),
+             nb::arg("spin"), nb::arg("session"), nb::arg("from_beginning"), nb::arg("line_down_ns"),
+             nb::arg("arbitration_ns"), nb::arg("timeout_ns"), nb::arg("retries"), nb::arg("max_outstanding"),
+             nb::arg("requests_per_s"), nb::arg("hold_messages"), nb::arg("directory"), nb::arg("channel"),
+             nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
+             nb::arg("publisher_id"), nb::arg("midnight_ns"), nb::arg("trading_day"), nb::arg("ring_bytes"),
+             nb::arg("symbols"),
+             "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
+             "cannot.")
+        .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),
+             "Start the receive thread.")
+        .def(
+            "stop",
+            [](receive::Feed& feed, unsigned timeout_ms) {
+                return feed.stop(std::chrono::milliseconds(timeout_ms));
+            },
+            nb::arg("timeout_ms"), nb::call_guard<nb::gil_scoped_release>(),
+            "End the receive thread; False when it does not within the time.")
+        .def_prop_ro("running", &receive::Feed::running, "Is the receive thread in its loop?")
+        .def_prop_ro("progress", &receive::Feed::progress,
+                     "Turns of the receive loop; grows while the thread works.")
+        .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })
+        .def("events", &feed_events, "Events since the last call, for the log; one thread only.")
+        .def_prop_ro("events_lost", [](receive::Feed& feed) { return feed.events().lost(); })
+        .def(
+            "granted",
+            [](const receive::Feed& feed, std::size_t line) { return stats_dict(feed.granted(line)); },
+            nb::arg("line"), "What the kernel granted to a line; ask before start().");
+}
+
 }  // namespace
 
 void register_receive(nb::module_& m) {
@@ -76,6 +178,8 @@ void register_receive(nb::module_& m) {
              "What has arrived: a list of (line, payload, ts_recv_ns, kind of time).")
         .def("stats", &PollableSource::stats, nb::arg("line"), "What the kernel granted and dropped.")
         .def("fds", &PollableSource::fds, "Descriptors to wait on.");
+
+    register_feed(m);
 
     nb::class_<receive::FeedClock>(m, "FeedClock",
                                    "UTC ns from given readings of the two clocks; never runs backwards.")

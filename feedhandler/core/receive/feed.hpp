@@ -1,0 +1,225 @@
+// The live feed of one channel: owns every stage and the receive thread that runs them to completion, packet
+// by packet.
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <future>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "book/table.hpp"
+#include "event.hpp"
+#include "message.hpp"
+#include "pipeline.hpp"
+#include "publish/channel_writer.hpp"
+#include "publish/counters.hpp"
+#include "receive/event_queue.hpp"
+#include "receive/loop.hpp"
+#include "receive/socket.hpp"
+#include "record/normalizer.hpp"
+#include "sequence/settings.hpp"
+
+namespace fh::receive {
+
+struct FeedSettings {
+    std::vector<LineSettings> lines;
+    std::vector<ServerSettings> servers;
+    int cpu = -1;      // the receive thread's; -1 = any
+    bool spin = true;  // false: block in the kernel when nothing comes
+    sequence::Settings sequence;
+    publish::ChannelSettings channel;
+    record::NormalizerSettings normalizer;
+};
+
+// Construct, start() and stop() on one thread; everything else here runs on the receive thread unless it says
+// otherwise.
+class Feed {
+  public:
+    using Normalizer = record::Normalizer<publish::RingWriter>;
+
+    static constexpr std::int64_t counters_interval_ns = 5'000'000;
+    static constexpr std::int64_t kernel_stats_interval_ns = 100'000'000;  // these cost a system call a line
+
+    // Joins the lines, makes the channel's files, takes all memory. Throws when any of it cannot be had.
+    explicit Feed(const FeedSettings& settings)
+        : cpu_(settings.cpu),
+          spin_(settings.spin),
+          channel_(with_books(settings.channel)),
+          normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
+          source_(settings.lines, settings.spin),
+          requests_(settings.servers),
+          pipeline_(settings.sequence, counters_, normalizer_, *this) {}
+    Feed(const Feed&) = delete;
+    Feed& operator=(const Feed&) = delete;
+    ~Feed() {
+        stop_.store(true);
+        if (thread_.joinable()) thread_.join();
+    }
+
+    // Returns once the receive thread owns the channel and is about to poll; throws what kept it from that.
+    void start() {
+        std::promise<void> ready;
+        std::promise<void> ended;
+        std::future<void> started = ready.get_future();
+        ended_ = ended.get_future();
+        thread_ = std::thread([this, ready = std::move(ready), ended = std::move(ended)]() mutable {
+            run(ready);
+            ended.set_value();
+        });
+        started.get();
+    }
+
+    // False: the thread hangs. Then only the end of the process helps, for the destructor waits for it.
+    bool stop(std::chrono::milliseconds timeout) {
+        stop_.store(true);
+        return !ended_.valid() || ended_.wait_for(timeout) == std::future_status::ready;
+    }
+
+    // Any thread.
+    bool running() const { return running_.load(std::memory_order_acquire); }
+    std::uint64_t progress() const { return channel_.progress(); }
+    FeedState state() const { return channel_.state(); }
+    EventQueue& events() { return events_; }
+    SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
+
+    // ---- called by the loop
+    // -------------------------------------------------------------------------------------------------
+
+    void on_datagram(const Datagram& d, std::int64_t now_ns) {
+        now_ns_ = now_ns;
+        if (d.line < first_server_line) [[likely]] {
+            pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
+        } else {
+            const std::size_t server = d.line - first_server_line;
+            pipeline_.arbiter().on_reply(server, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
+        }
+    }
+    void on_timer(std::int64_t now_ns) {
+        now_ns_ = now_ns;
+        pipeline_.arbiter().on_timer(now_ns);
+    }
+    std::int64_t next_deadline() const { return pipeline_.arbiter().next_deadline(); }
+    void end_turn(std::int64_t now_ns, std::int64_t monotonic_ns) {
+        channel_.set_next_sequence(pipeline_.arbiter().next_sequence());
+        channel_.heartbeat(monotonic_ns);
+        if (monotonic_ns >= counters_due_ns_) [[unlikely]]
+            put_counters(now_ns, monotonic_ns);
+    }
+
+    // ---- called by the pipeline
+    // ---------------------------------------------------------------------------------------------
+
+    void on_event(const Event& event) {
+        channel_.publish(event, static_cast<std::uint32_t>(pipeline_.arbiter().next_sequence()));
+        events_.push(event);
+        counters_due_ns_ = 0;  // counters and gap history follow an event at once
+    }
+    void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
+        requests_.send(server, datagram, now_ns_);
+    }
+
+  private:
+    static publish::ChannelSettings with_books(publish::ChannelSettings channel) {
+        channel.books_bytes = book::books_file_size;
+        return channel;
+    }
+
+    void run(std::promise<void>& ready) {
+        try {
+            prctl(PR_SET_NAME, "fh-receive");
+            pin();
+            ReceiveLoop<SocketSource, Feed> loop(source_, requests_, *this, spin_);
+            channel_.own(read_clock(CLOCK_MONOTONIC));
+            running_.store(true, std::memory_order_release);
+            ready.set_value();
+            loop.run(stop_);
+            put_counters(loop.clock().now_ns(), loop.clock().monotonic_ns());
+            channel_.release();
+        } catch (...) {
+            ready.set_exception(std::current_exception());  // only what precedes loop.run() throws
+        }
+        running_.store(false, std::memory_order_release);
+    }
+
+    void pin() const {
+        if (cpu_ < 0) return;
+        cpu_set_t cpus;
+        CPU_ZERO(&cpus);
+        CPU_SET(static_cast<unsigned>(cpu_), &cpus);
+        if (const int error = pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus))
+            throw std::system_error(error, std::generic_category(),
+                                    "receive.cpu: cannot pin to " + std::to_string(cpu_));
+    }
+
+    void put_counters(std::int64_t now_ns, std::int64_t monotonic_ns) {
+        if (monotonic_ns >= kernel_stats_due_ns_) {
+            source_.refresh_stats();
+            kernel_stats_due_ns_ = monotonic_ns + kernel_stats_interval_ns;
+        }
+        for (std::size_t i = 0; i < source_.line_count(); ++i)
+            counters_.lines[i].kernel_drops = source_.stats(i).kernel_drops;
+        pipeline_.arbiter().refresh_counters();
+        counters_.feed = normalizer_.counters();
+        put_gaps(pipeline_.arbiter().history());
+        const char* session = pipeline_.arbiter().session();
+        channel_.put_counters(counters_, {session, strnlen(session, frame::mold_session_bytes)}, now_ns);
+        counters_due_ns_ = monotonic_ns + counters_interval_ns;
+    }
+
+    // Copies the entries that may have changed: those from the oldest hole still open on.
+    void put_gaps(const sequence::GapHistory& history) {
+        if (history.version() == gaps_version_) return;
+        gaps_version_ = history.version();
+        // More holes since the last time than are kept: their places are passed over, so that the counts
+        // agree.
+        while (gaps_put_ + gap_history < history.count()) put_new_gap({});
+        std::uint64_t index = oldest_open_gap_;
+        if (index + gap_history < history.count()) index = history.count() - gap_history;
+        bool all_closed = true;
+        for (; index < history.count(); ++index) {
+            const GapRecord& record = history.records()[index % gap_history];
+            index < gaps_put_ ? channel_.update_gap(index, record) : put_new_gap(record);
+            all_closed = all_closed && record.closed_ns != 0;
+            if (all_closed) oldest_open_gap_ = index + 1;
+        }
+    }
+    void put_new_gap(const GapRecord& record) {
+        channel_.add_gap(record);
+        ++gaps_put_;
+    }
+
+    int cpu_;
+    bool spin_;
+    Counters counters_;
+    publish::ChannelWriter channel_;
+    Normalizer normalizer_;
+    SocketSource source_;
+    RequestSockets requests_;
+    Pipeline<Normalizer, Feed> pipeline_;
+    EventQueue events_;
+
+    std::int64_t now_ns_ = 0;
+    std::int64_t counters_due_ns_ = 0;
+    std::int64_t kernel_stats_due_ns_ = 0;
+    std::uint64_t gaps_version_ = 0;
+    std::uint64_t gaps_put_ = 0;         // entries the channel has
+    std::uint64_t oldest_open_gap_ = 0;  // all before it are closed and put
+
+    std::atomic<bool> stop_{false};
+    std::atomic<bool> running_{false};
+    std::future<void> ended_;
+    std::thread thread_;
+};
+
+}  // namespace fh::receive

@@ -1,0 +1,43 @@
+"""Words for the feed's events in the log."""
+
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from feedhandler import _core
+from feedhandler.config import Config
+
+STATES = ("STARTING", "LIVE", "RECOVERING", "STALE", "ENDED")
+
+# Numbers of EventType in core/event.hpp: (event, level, which of the event's fields belong to it)
+_EVENTS: dict[int, tuple[str, str, tuple[str, ...]]] = {
+    1: ("state", "info", ("state", "previous")),
+    2: ("gap_open", "info", ("first", "last")),
+    3: ("gap_closed", "info", ("first", "last")),
+    4: ("gap_lost", "error", ("first", "last")),
+    5: ("line_down", "warning", ("line",)),
+    6: ("line_up", "info", ("line",)),
+    7: ("session_start", "info", ("session", "next_sequence")),
+    8: ("session_end", "info", ("session", "next_sequence")),
+}
+
+
+def log_events(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:
+    """Log what has happened to the feed since the last call."""
+    for event in feed.events():
+        name, level, fields = _EVENTS.get(event["type"], ("event", "info", ("type",)))
+        if name == "state" and STATES[event["state"]] == "STALE":
+            level = "warning"
+        getattr(log, level)(
+            name, ts=event["ts_ns"], **{field: _value(event, field, config) for field in fields}
+        )
+
+
+def _value(event: dict[str, Any], field: str, config: Config) -> Any:
+    if field in ("state", "previous"):
+        return STATES[event[field]]
+    if field == "line":
+        return config.line[event["line"]].name
+    if field == "session":
+        return event["session"].rstrip()
+    return event["first"] if field == "next_sequence" else event[field]

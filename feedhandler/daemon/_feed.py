@@ -1,0 +1,77 @@
+"""Makes the compiled feed of a configuration."""
+
+import datetime
+import os
+import time
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from feedhandler import _core
+from feedhandler.config import Config
+from feedhandler.errors import RunError, UsageError
+
+EXCHANGE_TIME = ZoneInfo("America/New_York")
+
+
+def make_feed(config: Config, directory: Path) -> _core.Feed:
+    """Join the lines and make the channel's files in `directory`; nothing runs yet.
+
+    Raises UsageError for a CPU that this machine has not, RunError for what the kernel refuses.
+    """
+    _check_host(config)
+    day = trading_day(config.channel.trading_day)
+    recovery = config.recovery
+    try:
+        return _core.Feed(
+            lines=[
+                _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
+                for line in config.line
+            ],
+            servers=[server.host_port for server in recovery.server],
+            cpu=config.receive.cpu,
+            spin=config.receive.spin,
+            session=config.channel.session,
+            from_beginning=config.channel.start == "beginning",
+            line_down_ns=round(config.receive.line_down_s * 1e9),
+            arbitration_ns=round(recovery.arbitration_ms * 1e6),
+            timeout_ns=round(recovery.timeout_ms * 1e6),
+            retries=recovery.retries,
+            max_outstanding=recovery.max_outstanding,
+            requests_per_s=recovery.requests_per_s,
+            hold_messages=recovery.hold_messages,
+            directory=os.fspath(directory),
+            channel=config.channel.name,
+            dataset=config.channel.dataset,
+            epoch=time.time_ns(),
+            schema_mask=sum(1 << _core.schema_names.index(schema) for schema in config.publish.schemas),
+            depth=config.publish.depth,
+            publisher_id=config.publisher_id,
+            midnight_ns=midnight_ns(day),
+            trading_day=int(day.strftime("%Y%m%d")),
+            ring_bytes=config.publish.ring_mib << 20,
+            symbols=config.publish.symbols,
+        )
+    except MemoryError as error:
+        raise RunError("not enough memory for the books and buffers of the channel") from error
+    except RuntimeError as error:
+        raise RunError(str(error)) from error
+
+
+def trading_day(setting: str) -> datetime.date:
+    """Return the configured day, or today on the exchange."""
+    return datetime.date.fromisoformat(setting) if setting else datetime.datetime.now(EXCHANGE_TIME).date()
+
+
+def midnight_ns(day: datetime.date) -> int:
+    """Return UTC ns of 00:00 exchange time."""
+    start = datetime.datetime.combine(day, datetime.time(), EXCHANGE_TIME)
+    return round(start.timestamp()) * 1_000_000_000
+
+
+def _check_host(config: Config) -> None:
+    usable = os.sched_getaffinity(0)
+    if config.receive.cpu >= 0 and config.receive.cpu not in usable:
+        allowed = ", ".join(map(str, sorted(usable)))
+        raise UsageError(
+            f"receive.cpu: {config.receive.cpu} is not a CPU that this process may use ({allowed})"
+        )

@@ -1,0 +1,121 @@
+"""The daemon's main thread: it supervises; the feed itself runs on the receive thread."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from structlog.typing import FilteringBoundLogger
+
+from feedhandler import _core
+from feedhandler.config import Config
+from feedhandler.config.runtime_dir import runtime_dir
+from feedhandler.daemon._children import Children
+from feedhandler.daemon._events import STATES, log_events
+from feedhandler.daemon._feed import make_feed
+from feedhandler.daemon._log import open_log
+from feedhandler.daemon._notify import notify, watchdog_interval_s
+from feedhandler.errors import RunError
+
+TICK_S = 0.1
+STOP_TIMEOUT_MS = 500
+
+
+def run(config: Config, runtime_dir_option: Path | None = None) -> None:
+    """Run the daemon of one channel until SIGTERM or SIGINT.
+
+    Raises UsageError or RunError, with one line, when it cannot start; RunError when the feed fails later.
+    """
+    log = open_log(config.channel.name)
+    directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
+    feed = make_feed(config, directory)
+    stop = _stop_on_signals()
+    _log_granted(log, feed, config)
+    _keep_off(config.receive.cpu)
+    feed.start()
+    children = _children_of(config, directory, log)
+    log.info("started", directory=str(directory), pid=os.getpid())
+    notify(f"READY=1\nSTATUS={_status(feed)}")
+    try:
+        _supervise(feed, config, children, stop, log)
+    finally:
+        _stop(feed, config, children, log)
+
+
+def _supervise(
+    feed: _core.Feed, config: Config, children: Children, stop: threading.Event, log: FilteringBoundLogger
+) -> None:
+    watchdog_s = watchdog_interval_s()
+    tick_s = min(TICK_S, watchdog_s / 4) if watchdog_s else TICK_S
+    progress, status = -1, ""
+    while not stop.wait(tick_s):
+        log_events(log, feed, config)
+        children.tick()
+        if not feed.running:
+            raise RunError(f"{config.channel.name}: the receive thread ended unexpectedly")
+        progress_before, progress = progress, feed.progress
+        if watchdog_s and progress != progress_before:  # a hung receive thread must starve the watchdog
+            notify("WATCHDOG=1")
+        status_before, status = status, _status(feed)
+        if status != status_before:
+            notify(f"STATUS={status}")
+
+
+def _stop(feed: _core.Feed, config: Config, children: Children, log: FilteringBoundLogger) -> None:
+    notify("STOPPING=1")
+    children.stop()
+    ended = feed.stop(timeout_ms=STOP_TIMEOUT_MS)
+    log_events(log, feed, config)
+    log.info("stopped", state=STATES[feed.state], uptime_s=round(time.monotonic() - _STARTED_S, 3))
+    if not ended:
+        log.error("the receive thread hangs; leaving without it")
+        os._exit(1)  # its memory must not be taken from under it
+
+
+_STARTED_S = time.monotonic()
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def _keep_off(cpu: int) -> None:
+    """Leave the receive thread's CPU to it: this thread, and the helpers that inherit this, run elsewhere."""
+    others = os.sched_getaffinity(0) - {cpu}
+    if cpu >= 0 and others:
+        os.sched_setaffinity(0, others)
+
+
+def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:
+    for index, line in enumerate(config.line):
+        log.info(
+            "joined",
+            line=line.name,
+            group=f"{line.group}:{line.port}",
+            on=line.interface,
+            **feed.granted(index),
+        )
+
+
+def _children_of(config: Config, directory: Path, log: FilteringBoundLogger) -> Children:
+    children = Children(log)
+    if config.publish.zmq:
+        children.add(
+            "zmq", "feedhandler.publish", [str(directory), "--endpoint", config.publish.zmq.endpoint]
+        )
+    if config.metrics.listen:
+        children.add("metrics", "feedhandler.metrics", [str(directory), "--listen", config.metrics.listen])
+    return children
+
+
+def _status(feed: _core.Feed) -> str:
+    return STATES[feed.state]
