@@ -1,5 +1,6 @@
-// Joins the stages: Arbiter -> Normalizer -> Publisher. Nothing else happens here: a packet goes in, the arbiter calls this sink
-// in feed order, and what is for the outside (states, requests) goes on to the host. Live feed and replay are such hosts.
+// Joins the stages: Arbiter -> Normalizer -> Publisher. Nothing else happens here: a packet goes in, the
+// arbiter calls this sink in feed order, and what is for the outside (states, requests) goes on to the host.
+// Live feed and replay are such hosts.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +14,11 @@
 
 namespace fh {
 
-// Normalizer: on_messages(first_sequence, messages, ts_recv_ns, kind), on_clear(sequence, ts_ns), set_state(FeedState), and
+// Normalizer: on_messages(first_sequence, messages, ts_recv_ns, kind), on_clear(sequence, ts_ns),
+// set_state(FeedState), and
 //             optionally on_lookahead(messages).
-// Host:       on_event(event): shows states and events to the outside; a state must be visible there when it returns,
+// Host:       on_event(event): shows states and events to the outside; a state must be visible there when it
+// returns,
 //             send_request(server, datagram): sends a re-request of 20 bytes.
 // Both are called on the receive thread only and must outlive the pipeline.
 template <class Normalizer, class Host>
@@ -36,11 +39,11 @@ class Pipeline {
                      TimestampKind kind) {
         normalizer_.on_messages(first_sequence, messages, ts_recv_ns, kind);
     }
-    void on_lookahead(std::span<const Message> messages)
-        requires requires(Normalizer& n, std::span<const Message> m) { n.on_lookahead(m); }
-    {
-        normalizer_.on_lookahead(messages);
+    void on_lookahead(std::span<const Message> messages) requires
+        requires(Normalizer& n, std::span<const Message> m) {
+        n.on_lookahead(m);
     }
+    { normalizer_.on_lookahead(messages); }
     void on_clear(std::uint64_t sequence, std::int64_t ts_ns) { normalizer_.on_clear(sequence, ts_ns); }
     void on_event(const Event& event) {
         host_.on_event(event);  // first: the state is visible before any record that follows it

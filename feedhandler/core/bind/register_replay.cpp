@@ -1,7 +1,322 @@
+// Replay for Python: files recognised, captures looked through, and a replay driven step by step.
+#include <sys/mman.h>
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <arpa/inet.h>
+
+#include <memory>
+#include <stdexcept>
+#include <tuple>
+
 #include "bind/register.hpp"
+#include "replay/books_csv.hpp"
+#include "replay/input_binary.hpp"
+#include "replay/input_capture.hpp"
+#include "replay/recognise.hpp"
+#include "replay/runner.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace fh::bind {
+namespace {
 
-void register_replay(nanobind::module_& m) { (void)m; }
+// The memory of any object with the buffer protocol, for as long as this lives.
+class Buffer {
+  public:
+    explicit Buffer(const nb::object& object) {
+        if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_SIMPLE) != 0) throw nb::python_error();
+    }
+    ~Buffer() { PyBuffer_Release(&view_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    receive::FileBytes bytes() const {
+        return {static_cast<const std::uint8_t*>(view_.buf), static_cast<std::size_t>(view_.len)};
+    }
+
+  private:
+    Py_buffer view_;
+};
+
+// Zeroed memory that takes room only where it is written to.
+class Pages {
+  public:
+    explicit Pages(std::size_t bytes) : bytes_(bytes) {
+        memory_ =
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory_ == MAP_FAILED) throw std::bad_alloc();
+    }
+    ~Pages() { munmap(memory_, bytes_); }
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
+    std::byte* data() const { return static_cast<std::byte*>(memory_); }
+
+  private:
+    std::size_t bytes_;
+    void* memory_;
+};
+
+using GroupText = std::pair<std::string, std::uint16_t>;
+
+std::string to_text(std::uint32_t address) {
+    char text[INET_ADDRSTRLEN];
+    const in_addr network{htonl(address)};
+    return inet_ntop(AF_INET, &network, text, sizeof text);
+}
+
+replay::Group to_group(const GroupText& text) {
+    in_addr network;
+    if (inet_pton(AF_INET, text.first.c_str(), &network) != 1) throw nb::value_error("not an IPv4 address");
+    return {ntohl(network.s_addr), text.second};
+}
+
+// Lets Ctrl-C through between two stretches of a long loop.
+template <class Step>
+void run_interruptibly(Step step) {
+    for (;;) {
+        bool more;
+        {
+            nb::gil_scoped_release unlocked;
+            more = step();
+        }
+        if (!more) return;
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    }
+}
+
+constexpr std::uint64_t packets_at_once = 200'000;
+
+nb::dict capture_groups(const nb::object& data) {
+    const Buffer buffer(data);
+    replay::GroupFinder finder(buffer.bytes());
+    run_interruptibly([&] { return finder.step(packets_at_once); });
+    nb::list groups;
+    for (const auto& seen : finder.groups()) {
+        groups.append(nb::make_tuple(to_text(seen.group.address), seen.group.port, seen.packets, seen.mold,
+                                     seen.multicast()));
+    }
+    nb::dict out;
+    out["groups"] = groups;
+    out["unknown_link"] = finder.unknown_link();
+    return out;
+}
+
+struct ReplaySettings {
+    bool binary;
+    std::vector<GroupText> groups;
+    std::uint32_t schema_mask;
+    bool keep_records;
+    std::vector<std::string> symbols;
+    replay::RunnerSettings runner;
+};
+
+// One replay: scan() first, then midnight and start(), then step() until it is False.
+class Replay {
+  public:
+    Replay(const nb::object& data, ReplaySettings settings) : buffer_(data), settings_(std::move(settings)) {
+        settings_.runner.copy_to_all = settings_.binary || settings_.groups.size() == 1;
+        settings_.runner.timestamp_kind = settings_.binary ? TimestampKind::none : TimestampKind::kernel;
+        if (settings_.binary) return;
+        std::vector<replay::Group> groups;
+        for (const GroupText& text : settings_.groups) groups.push_back(to_group(text));
+        capture_ = std::make_unique<replay::CaptureInput>(buffer_.bytes(), std::move(groups));
+    }
+
+    // `midnight_ns`: of the trading day of a BinaryFILE; captures tell their own time.
+    void scan(std::int64_t midnight_ns) {
+        if (settings_.binary) binary_ = std::make_unique<replay::BinaryInput>(buffer_.bytes(), midnight_ns);
+        replay::Scanner scanner(input());
+        run_interruptibly([&] { return scanner.step(packets_at_once); });
+        scan_ = scanner.finish();
+        if (binary_ && scan_.sessions.empty()) scan_.sessions.push_back(replay::BinaryInput::empty_session());
+    }
+
+    void start(std::int64_t midnight_ns) {
+        normalizer_settings_.midnight_ns = midnight_ns;
+        normalizer_settings_.symbols = settings_.symbols;
+        books_file_ = std::make_unique<Pages>(book::books_file_size);
+        records_ = std::make_unique<replay::RecordBuffers>(settings_.schema_mask, settings_.keep_records);
+        normalizer_ = std::make_unique<replay::Runner::Normalizer>(*records_, books_file_->data(),
+                                                                   normalizer_settings_);
+        runner_ = std::make_unique<replay::Runner>(input(), scan_, settings_.runner, counters_, *normalizer_,
+                                                   *records_);
+    }
+
+    bool step(std::uint64_t packets, std::int64_t until_ns, std::size_t bytes) {
+        nb::gil_scoped_release unlocked;
+        return runner().step(packets, until_ns, bytes);
+    }
+
+    nb::bytes take(std::size_t schema) {
+        if (schema >= replay::RecordBuffers::schemas) throw nb::index_error("no such schema");
+        const nb::bytes out(records_->data(schema), records_->bytes(schema));
+        records_->clear(schema);
+        return out;
+    }
+
+    nb::dict counts() {
+        runner();
+        counters_.feed = normalizer_->counters();
+        nb::dict out;
+        receive::FaultCounts faults;
+        LineCounters lines;
+        for (std::size_t line = 0; line < settings_.runner.lines; ++line) {
+            const auto& one = runner_->faults(line);
+            faults.dropped += one.dropped;
+            faults.duplicated += one.duplicated;
+            faults.reordered += one.reordered;
+            faults.corrupted += one.corrupted;
+            lines.malformed += counters_.lines[line].malformed;
+        }
+        out["packets"] = scan_.packets;
+        out["messages"] = counters_.feed.messages;
+        out["dropped"] = faults.dropped;
+        out["duplicated"] = faults.duplicated;
+        out["reordered"] = faults.reordered;
+        out["corrupted"] = faults.corrupted;
+        out["gaps"] = counters_.gaps.total;
+        out["gap_messages"] = counters_.gaps.messages;
+        out["requests"] = counters_.recovery.requests;
+        out["recovered_line"] = counters_.gaps.recovered_line;
+        out["recovered_rewind"] = counters_.gaps.recovered_rewind;
+        out["recovered_snapshot"] = counters_.gaps.recovered_snapshot;
+        out["unrecovered"] = counters_.gaps.unrecovered;
+        out["malformed"] = lines.malformed;
+        out["malformed_messages"] = counters_.feed.malformed_messages;
+        out["unknown_messages"] = counters_.feed.unknown_messages;
+        out["unknown_orders"] = counters_.feed.unknown_orders;
+        nb::list records;
+        for (std::size_t schema = 0; schema < dbn::schema_count; ++schema)
+            records.append(records_->count(schema));
+        out["records"] = records;
+        out["orders"] = counters_.feed.orders;
+        constexpr const char* names[] = {"STARTING", "LIVE", "RECOVERING", "STALE", "ENDED"};
+        out["state"] = names[static_cast<std::size_t>(runner_->arbiter().state())];
+        return out;
+    }
+
+    nb::bytes books() {
+        runner();
+        const std::string text = replay::books_csv(normalizer_->books(), settings_.symbols);
+        return nb::bytes(text.data(), text.size());
+    }
+
+    nb::list symbols() {
+        runner();
+        nb::list out;
+        for (const auto& named : replay::named_instruments(normalizer_->books())) {
+            const bool wanted = settings_.symbols.empty() ||
+                                std::find(settings_.symbols.begin(), settings_.symbols.end(), named.symbol) !=
+                                    settings_.symbols.end();
+            if (wanted)
+                out.append(
+                    nb::make_tuple(named.instrument_id, nb::bytes(named.symbol.data(), named.symbol.size())));
+        }
+        return out;
+    }
+
+    nb::list sessions() const {
+        nb::list out;
+        for (const auto& session : scan_.sessions) {
+            out.append(nb::make_tuple(nb::bytes(session.name.data(), session.name.size()), session.first,
+                                      session.end));
+        }
+        return out;
+    }
+
+    nb::dict input_end() const {
+        constexpr const char* names[] = {"none", "whole", "truncated", "broken"};
+        const auto& end = scan_.input_end;
+        nb::dict out;
+        out["end"] = names[static_cast<std::size_t>(end.end)];
+        out["offset"] = end.offset;
+        out["trailing"] = end.trailing;
+        out["cut"] = end.cut;
+        out["fragments"] = end.fragments;
+        return out;
+    }
+    const replay::Scan& scanned() const { return scan_; }
+    replay::Runner& runner() {
+        if (!runner_) throw std::runtime_error("start() comes first");
+        return *runner_;
+    }
+
+  private:
+    replay::Input& input() {
+        if (capture_) return *capture_;
+        if (!binary_) throw std::runtime_error("scan() comes first");
+        return *binary_;
+    }
+
+    Buffer buffer_;
+    ReplaySettings settings_;
+    std::unique_ptr<replay::BinaryInput> binary_;
+    std::unique_ptr<replay::CaptureInput> capture_;
+    replay::Scan scan_;
+    record::NormalizerSettings normalizer_settings_;
+    Counters counters_;
+    std::unique_ptr<Pages> books_file_;
+    std::unique_ptr<replay::RecordBuffers> records_;
+    std::unique_ptr<replay::Runner::Normalizer> normalizer_;
+    std::unique_ptr<replay::Runner> runner_;
+};
+
+}  // namespace
+
+void register_replay(nb::module_& m) {
+    m.attr("MAX_LINES") = max_lines;
+    m.def(
+        "recognise_file",
+        [](const nb::object& data) { return std::string(replay::recognise(Buffer(data).bytes())); }, "data"_a,
+        "What a file is by its content: \"capture\", \"binary\" (BinaryFILE), or \"\".");
+    m.def("capture_groups", &capture_groups, "data"_a,
+          "Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the "
+          "first, multicast)], "
+          "`unknown_link` frames of link types that are not read.");
+    nb::class_<Replay>(m, "Replay", "One replay: scan(), then start(), then step() until it is False.")
+        .def(
+            "__init__",
+            [](Replay* self, const nb::object& data, bool binary, std::vector<GroupText> groups,
+               std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
+               double drop_burst, bool rewind, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
+               std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols) {
+                if (lines < 1 || lines > max_lines) throw nb::value_error("lines: 1 to 8");
+                ReplaySettings settings{binary,       std::move(groups),  schema_mask,
+                                        keep_records, std::move(symbols), {}};
+                settings.runner.lines = lines;
+                settings.runner.faults = {drop, drop_burst, duplicate, reorder, corrupt};
+                settings.runner.rewind = rewind;
+                settings.runner.drop_rewind = drop_rewind;
+                settings.runner.attempts = attempts;
+                settings.runner.seed = seed;
+                new (self) Replay(data, std::move(settings));
+            },
+            "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
+            "corrupt"_a, "drop_burst"_a, "rewind"_a, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
+            "keep_records"_a, "symbols"_a)
+        .def("scan", &Replay::scan, "midnight_ns"_a, "First reading: sessions, numbers, how the file ends.")
+        .def("start", &Replay::start, "midnight_ns"_a,
+             "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
+        .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,
+             "Plays at most `packets`, none later than `until_ns`, until `bytes` of records wait. False when "
+             "all is over.")
+        .def("take", &Replay::take, "schema"_a, "The records of a schema since the last take.")
+        .def("counts", &Replay::counts,
+             "What `replay --json` tells, but for times and hashes; `records` by schema bit.")
+        .def("books", &Replay::books, "Every level of every book as CSV lines.")
+        .def("symbols", &Replay::symbols, "(instrument id, symbol) of every instrument named, by symbol.")
+        .def("input_end", &Replay::input_end, "How the file ended, after scan().")
+        .def_prop_ro("sessions", &Replay::sessions,
+                     "(session, first number, end) of every session, after scan().")
+        .def_prop_ro("packets", [](const Replay& r) { return r.scanned().packets; })
+        .def_prop_ro("first_ns", [](const Replay& r) { return r.scanned().first_ns; })
+        .def_prop_ro("last_ns", [](const Replay& r) { return r.scanned().last_ns; })
+        .def_prop_ro("packets_played", [](Replay& r) { return r.runner().packets_played(); })
+        .def_prop_ro("next_packet_ns", [](Replay& r) { return r.runner().next_packet_ns(); });
+}
 
 }  // namespace fh::bind

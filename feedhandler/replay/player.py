@@ -1,0 +1,227 @@
+"""Plays a source through the compiled pipeline and gathers what came out."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Protocol
+
+from feedhandler import _core
+from feedhandler.errors import UsageError
+from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions, day_of, midnight_ns
+from feedhandler.replay.source import Source
+
+EPOCH_DAY = date(1970, 1, 1)
+_PACKETS_AT_ONCE = 100_000  # so that Ctrl-C and the progress are looked at several times a second
+_BYTES_AT_ONCE = 32 << 20  # of records that wait to be written
+_FOREVER_NS = 2**63 - 1
+_LONGEST_SLEEP_S = 0.5
+_CERTAINTY = 1e-15  # chance, for each request, that all its attempts are lost
+LEAST_ATTEMPTS = 100
+_MOST_ATTEMPTS = 100_000
+
+
+class RecordSink(Protocol):
+    """Takes the records of a replay as they come."""
+
+    def write(self, schema: str, records: bytes) -> None:
+        """Take whole DBN records of one schema, back to back."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How the input is offered: the group of each line (a BinaryFILE has none), and how many lines."""
+
+    groups: tuple[Group, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came out of a replay. `counts` has the keys of `replay --json`, in order."""
+
+    counts: dict[str, Any]
+    symbols: list[tuple[int, str]]  # (instrument id, symbol)
+    books: bytes  # the lines of --dump-books without the header
+    failures: tuple[str, ...]  # why the exit status is 1 although nothing is unrecovered: one line each
+    first_ns: int
+    last_ns: int
+
+
+def choose_lines(source: Source, options: ReplayOptions) -> Lines:
+    """Choose the groups of a capture; UsageError when it has nothing to play."""
+    if source.kind == "binary":
+        if options.groups:
+            raise UsageError(f'--group: "{source.path}" is a BinaryFILE, which has no groups')
+        return Lines((), options.lines)
+    found = _core.capture_groups(source.data)
+    seen = [(address, port) for address, port, *_ in found["groups"]]
+    there = _what_is_there(seen, found["unknown_link"])
+    groups = options.groups
+    if not groups:
+        groups = tuple(
+            (address, port) for address, port, _, mold, multicast in found["groups"] if multicast and mold
+        )
+        if not groups:
+            raise UsageError(f'FILE: "{source.path}" has no multicast MoldUDP64 packets{there}')
+    for address, port in groups:
+        if (address, port) not in seen:
+            raise UsageError(f'--group: "{address}:{port}": no datagram for it in "{source.path}"{there}')
+    if len(groups) == 1:
+        return Lines(groups, options.lines)
+    if options.lines == 1:
+        return Lines(groups[:1], 1)
+    if len(groups) > _core.MAX_LINES:
+        raise UsageError(
+            f'FILE: "{source.path}" has {len(groups)} groups of MoldUDP64, at most {_core.MAX_LINES} are '
+            "lines of one feed: use --group"
+        )
+    return Lines(groups, len(groups))
+
+
+def _what_is_there(seen: list[Group], unknown_link: int) -> str:
+    if not seen:
+        return (
+            f" ({unknown_link} frames of a link type that is not read)"
+            if unknown_link
+            else " (no UDP over IPv4 at all)"
+        )
+    names = [f"{address}:{port}" for address, port in seen[:4]]
+    return f" (it has {', '.join(names)}{', ...' if len(seen) > 4 else ''})"
+
+
+def attempts(drop_rewind: float) -> int:
+    """How often a request is sent: until it is as good as certain that one got through."""
+    through = (1 - drop_rewind) ** 2  # the chance of one attempt
+    if through in (0, 1):
+        return LEAST_ATTEMPTS
+    return min(max(LEAST_ATTEMPTS, math.ceil(math.log(_CERTAINTY) / math.log1p(-through))), _MOST_ATTEMPTS)
+
+
+class Player:
+    """One replay. `sink` None: records are counted, not kept.
+
+    Raises UsageError when the source has nothing to play. `notes` are lines for stderr.
+    """
+
+    def __init__(self, source: Source, options: ReplayOptions, sink: RecordSink | None = None) -> None:
+        self.source = source
+        self.options = options
+        self.notes: list[str] = []
+        self._sink = sink
+        self.lines = choose_lines(source, options)
+        faults = options.faults
+        self._replay = _core.Replay(
+            source.data,
+            binary=source.kind == "binary",
+            groups=list(self.lines.groups),
+            lines=self.lines.count,
+            drop=faults.drop,
+            duplicate=faults.duplicate,
+            reorder=faults.reorder,
+            corrupt=faults.corrupt,
+            drop_burst=faults.drop_burst,
+            rewind=options.rewind,
+            drop_rewind=options.drop_rewind,
+            attempts=attempts(options.drop_rewind),
+            seed=options.seed,
+            schema_mask=sum(1 << SCHEMAS.index(schema) for schema in set(options.schemas)),
+            keep_records=sink is not None,
+            symbols=list(options.symbols),
+        )
+        self._replay.scan(midnight_ns(options.trading_day or EPOCH_DAY))
+        if source.kind != "binary" and not self._replay.sessions:
+            raise UsageError(
+                f'FILE: "{source.path}" has no well-formed MoldUDP64 packet in the groups chosen'
+            )
+        self.trading_day = options.trading_day or self._day_of_input()
+        self._replay.start(midnight_ns(self.trading_day))
+        self._note_the_end()
+
+    def _day_of_input(self) -> date:
+        if self.source.kind == "binary":
+            self.notes.append(
+                "--date: not given for a BinaryFILE, which has no date: times count from 1970-01-01"
+            )
+            return EPOCH_DAY
+        return day_of(self._replay.first_ns)
+
+    def _note_the_end(self) -> None:
+        end = self._replay.input_end()
+        for key, what in (
+            ("trailing", "bytes behind the end of the session"),
+            ("cut", "frames that the snap length of the capture cut"),
+            ("fragments", "IP fragments"),
+        ):
+            if end[key]:
+                self.notes.append(f'FILE: "{self.source.path}": {end[key]} {what} were left out')
+
+    def play(self, speed: float | None = None, progress: Callable[[int, int], None] | None = None) -> Played:
+        """Play everything; `speed` 1 is the original pace, None as fast as possible.
+
+        `progress` is called several times a second with (packets played, all packets).
+        """
+        replay = self._replay
+        started_ns = time.monotonic_ns()
+        first_ns = replay.next_packet_ns
+        more = True
+        while more:
+            until_ns = _FOREVER_NS
+            if speed is not None:
+                until_ns = first_ns + int((time.monotonic_ns() - started_ns) * speed)
+            more = replay.step(_PACKETS_AT_ONCE, until_ns, _BYTES_AT_ONCE)
+            self._drain()
+            if progress is not None:
+                progress(replay.packets_played, replay.packets)
+            if speed is not None and more:
+                self._wait(replay.next_packet_ns, first_ns, started_ns, speed)
+        return self._gather(first_ns, time.monotonic_ns() - started_ns)
+
+    @staticmethod
+    def _wait(next_ns: int, first_ns: int, started_ns: int, speed: float) -> None:
+        """Sleep until the next packet is due, counted from the first one, so that no error adds up."""
+        if next_ns == _FOREVER_NS:
+            return
+        while (
+            left_s := started_ns / 1e9 + (next_ns - first_ns) / 1e9 / speed - time.monotonic_ns() / 1e9
+        ) > 0:
+            time.sleep(min(left_s, _LONGEST_SLEEP_S))
+
+    def _drain(self) -> None:
+        if self._sink is None:
+            return
+        for bit, schema in enumerate(SCHEMAS):
+            if records := self._replay.take(bit):
+                self._sink.write(schema, records)
+
+    def _gather(self, first_ns: int, elapsed_ns: int) -> Played:
+        replay = self._replay
+        counts: dict[str, Any] = dict(replay.counts())
+        records = counts.pop("records")
+        counts["records"] = {
+            schema: records[SCHEMAS.index(schema)] for schema in SCHEMAS if schema in self.options.schemas
+        }
+        for key in ("orders", "state"):
+            counts[key] = counts.pop(key)
+        books = replay.books()
+        symbols = [(instrument_id, symbol.decode("latin-1")) for instrument_id, symbol in replay.symbols()]
+        counts["books_sha256"] = hashlib.sha256(books).hexdigest()
+        elapsed_s = elapsed_ns / 1e9
+        counts["elapsed_s"] = round(elapsed_s, 6)
+        counts["messages_per_s"] = round(counts["messages"] / elapsed_s) if elapsed_s > 0 else 0
+        return Played(counts, symbols, books, self._failures(), first_ns, replay.last_ns)
+
+    def _failures(self) -> tuple[str, ...]:
+        path, end = self.source.path, self._replay.input_end()
+        failures = []
+        if self.source.cut_at is not None:
+            failures.append(f"the gzip stream ends too early, {self.source.cut_at} bytes of it were played")
+        elif end["end"] == "truncated":
+            failures.append(
+                f"ends inside the record at offset {end['offset']}; what lies before it was played"
+            )
+        if end["end"] == "broken":
+            failures.append(f"no record lies at offset {end['offset']}; what lies before it was played")
+        return tuple(f'FILE: "{path}": {failure}' for failure in failures)
