@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bind/register.hpp"
+#include "frame/ethernet.hpp"
 #include "frame/moldudp64.hpp"
 
 namespace nb = nanobind;
@@ -54,6 +55,14 @@ nb::object parse_packet(const nb::bytes& packet) {
                           parsed.sequence, messages);
 }
 
+// (refusal, payload, source, source_port, destination, destination_port); addresses in host order.
+nb::tuple parse_frame(std::uint16_t link_type, const nb::bytes& frame) {
+    const auto* data = reinterpret_cast<const std::uint8_t*>(frame.c_str());
+    const frame::UdpDatagram udp = frame::parse_frame(static_cast<frame::LinkType>(link_type), data, frame.size());
+    return nb::make_tuple(frame::refusal_names[static_cast<std::size_t>(udp.refusal)], nb::bytes(udp.payload, udp.length),
+                          udp.source, udp.source_port, udp.destination, udp.destination_port);
+}
+
 }  // namespace
 
 void register_frame(nb::module_& m) {
@@ -63,6 +72,9 @@ void register_frame(nb::module_& m) {
     m.def("encode_mold_packet", &encode_packet, "session"_a, "sequence"_a, "messages"_a, "A data packet of these messages.");
     m.def("parse_mold_packet", &parse_packet, "packet"_a,
           "(kind, session, sequence, messages) with kind data, heartbeat or end_of_session; None when malformed.");
+    m.def("parse_frame", &parse_frame, "link_type"_a, "frame"_a,
+          "(refusal, payload, source, source_port, destination, destination_port) of a captured frame; refusal is none when it "
+          "holds a whole UDP datagram over IPv4, else the reason. Addresses are integers in host order.");
 }
 
 }  // namespace fh::bind
