@@ -1,0 +1,20 @@
+"""All benchmarks, one after the other: `python -m benchmarks [NAME]...`; results in benchmarks/results."""
+
+import importlib
+import sys
+
+NAMES = ("book", "ring", "path", "rerequest", "replay")
+
+
+def main() -> None:
+    """Run those named, else all."""
+    names = sys.argv[1:] or NAMES
+    if unknown := [name for name in names if name not in NAMES]:
+        sys.exit(f"no benchmark {unknown[0]!r}: {', '.join(NAMES)} are there")
+    for name in names:
+        print(f"== {name}", flush=True)
+        importlib.import_module(f"benchmarks.bench_{name}").main()
+
+
+if __name__ == "__main__":
+    main()
