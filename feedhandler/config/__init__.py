@@ -1,6 +1,7 @@
 """The configuration of a channel: TOML and environment to validated settings; errors name the key."""
 
-from feedhandler.config._load import Problem, load, problems
+from feedhandler.config._gapfill import Gapfill, GapfillConfig
+from feedhandler.config._load import Problem, load, load_gapfill, problems
 from feedhandler.config._models import (
     Channel,
     Config,
@@ -18,6 +19,8 @@ from feedhandler.config._models import (
 __all__ = [
     "Channel",
     "Config",
+    "Gapfill",
+    "GapfillConfig",
     "Journal",
     "Line",
     "Metrics",
@@ -29,5 +32,6 @@ __all__ = [
     "Snapshot",
     "Zmq",
     "load",
+    "load_gapfill",
     "problems",
 ]

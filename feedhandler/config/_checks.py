@@ -113,6 +113,15 @@ def listen_endpoint(value: str) -> str:
     return value
 
 
+def network(value: str) -> str:
+    """Accept an IPv4 network or address."""
+    try:
+        ipaddress.IPv4Network(value)
+    except ValueError:
+        raise ValueError('is not an IPv4 network (as in "10.1.2.0/24") or address') from None
+    return value
+
+
 def zmq_endpoint(value: str) -> str:
     """Accept the ZeroMQ transports that the publisher binds."""
     kind, _, rest = value.partition("://")
@@ -143,6 +152,7 @@ TradingDay = Annotated[str, AfterValidator(trading_day)]
 Symbol = Annotated[str, AfterValidator(symbol)]
 ServerEndpoint = Annotated[str, AfterValidator(server_endpoint)]
 ListenEndpoint = Annotated[str, AfterValidator(listen_endpoint)]
+Network = Annotated[str, AfterValidator(network)]
 ZmqEndpoint = Annotated[str, AfterValidator(zmq_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 RingMib = Annotated[int, Field(ge=1, le=65536), AfterValidator(power_of_two)]

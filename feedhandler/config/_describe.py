@@ -9,8 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from feedhandler.config._models import Config
-
 _TYPES = {
     "string_type": "is not a string",
     "int_type": "is not an integer",
@@ -53,8 +51,8 @@ def show(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def describe(detail: ErrorDetails) -> tuple[str, str]:
-    """Return (key, what is wrong) of one of pydantic's errors."""
+def describe(detail: ErrorDetails, file_model: type[BaseModel]) -> tuple[str, str]:
+    """Return (key, what is wrong) of one of pydantic's errors about a file of that model."""
     key = key_name(detail["loc"])
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
@@ -62,7 +60,7 @@ def describe(detail: ErrorDetails) -> tuple[str, str]:
     if kind == "missing":
         return key, "is missing; it is required"
     if kind == "extra_forbidden":
-        return key, f"is not a known key; known here: {', '.join(_keys_beside(detail['loc']))}"
+        return key, f"is not a known key; known here: {', '.join(_keys_beside(detail['loc'], file_model))}"
     if kind == "literal_error":
         return key, f"{value} is not one of {_allowed(context['expected'])}"
     if kind == "value_error":
@@ -83,8 +81,7 @@ def _allowed(expected: str) -> str:
     return expected.replace("'", '"').replace(" or ", ", ")
 
 
-def _keys_beside(location: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Config
+def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         if isinstance(part, str):
             model = table_model(model, part) or model

@@ -3,16 +3,19 @@
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from feedhandler.config import _overrides
 from feedhandler.config._describe import describe, key_name, show
-from feedhandler.config._models import Config
+from feedhandler.config._gapfill import GapfillConfig
+from feedhandler.config._models import Config, Line
 from feedhandler.errors import NotInThisBuildError, UsageError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Problem(NamedTuple):
@@ -48,7 +51,28 @@ def problems(path: str | os.PathLike[str], environ: Mapping[str, str] = os.envir
     return _read(path, environ)[1]
 
 
+def load_gapfill(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> GapfillConfig:
+    """Return the validated configuration of `feedhandler gapfill`; the same rules as `load`."""
+    config, found = _validate(path, environ, GapfillConfig)
+    if config is not None:
+        found += [Problem(os.fspath(path), key, text) for key, text in _repeated_line_names(config.line)]
+    if found or config is None:
+        raise UsageError(str(found[0]))
+    return config
+
+
 def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Config | None, list[Problem]]:
+    source = os.fspath(path)
+    config, found = _validate(path, environ, Config)
+    if config is not None:
+        found += [Problem(source, key, text) for key, text in _repeated_line_names(config.line)]
+        found += [Problem(source, key, text, unsupported=True) for key, text in _not_in_this_build(config)]
+    return config, found
+
+
+def _validate(
+    path: str | os.PathLike[str], environ: Mapping[str, str], model: type[M]
+) -> tuple[M | None, list[Problem]]:
     source = os.fspath(path)
     try:
         document = tomllib.loads(Path(path).read_bytes().decode())
@@ -62,26 +86,24 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Con
         return None, [Problem(json.dumps(source), "", f"cannot be read: {error}")]
 
     try:
-        overridden = _overrides.apply(document, environ)
+        overridden = _overrides.apply(document, environ, model)
     except _overrides.OverrideError as error:
         return None, [Problem(error.variable, error.key, error.text)]
     try:
-        config = Config.model_validate(document)
+        config = model.model_validate(document)
     except ValidationError as error:
         found = []
         for detail in error.errors(include_url=False):
-            key, text = describe(detail)
+            key, text = describe(detail, model)
             found.append(Problem(overridden.get(key_name(detail["loc"]), source), key, text))
         return None, found
-    found = [Problem(source, key, text) for key, text in _repeated_line_names(config)]
-    found += [Problem(source, key, text, unsupported=True) for key, text in _not_in_this_build(config)]
-    return config, found
+    return config, []
 
 
-def _repeated_line_names(config: Config) -> list[tuple[str, str]]:
+def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     seen: dict[str, int] = {}
     found = []
-    for index, line in enumerate(config.line):
+    for index, line in enumerate(lines):
         first = seen.setdefault(line.name, index)
         if first != index:
             found.append((f"line[{index}].name", f'"{line.name}" is the name of line[{first}] already'))

@@ -13,7 +13,9 @@ PUBLISHERS = {"XNAS.ITCH": 2, "XBOS.ITCH": 3, "XPSX.ITCH": 4}
 """DBN publisher ids of the datasets that carry ITCH 5.0 (Databento's list of publishers)."""
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a configuration file: typed strictly, without unknown keys, never changed afterwards."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -23,7 +25,7 @@ def _no_repeats(values: Sequence[str]) -> None:
             raise ValueError(f'has "{value}" twice')
 
 
-class Channel(_Table):
+class Channel(Table):
     """What is received: name, protocol, session, where it starts."""
 
     name: checks.ChannelName
@@ -34,7 +36,7 @@ class Channel(_Table):
     trading_day: checks.TradingDay = ""
 
 
-class Line(_Table):
+class Line(Table):
     """One multicast line."""
 
     name: checks.LineName
@@ -44,7 +46,7 @@ class Line(_Table):
     source: checks.Source = ""
 
 
-class Receive(_Table):
+class Receive(Table):
     """The receive thread: how datagrams come in, where it runs."""
 
     mode: Literal["socket", "onload", "xdp", "dpdk"] = "socket"
@@ -53,7 +55,7 @@ class Receive(_Table):
     line_down_s: Annotated[float, Field(gt=0, le=86400)] = 3.0
 
 
-class Server(_Table):
+class Server(Table):
     """One re-request server."""
 
     address: checks.ServerEndpoint
@@ -64,7 +66,7 @@ class Server(_Table):
         return checks.split_endpoint(self.address)
 
 
-class Snapshot(_Table):
+class Snapshot(Table):
     """The snapshot server (GLIMPSE over SoupBinTCP)."""
 
     address: checks.ServerEndpoint
@@ -73,7 +75,7 @@ class Snapshot(_Table):
     first_to_apply_offset: Annotated[int, Field(ge=0, le=1)] = 0
 
 
-class Recovery(_Table):
+class Recovery(Table):
     """How holes are filled."""
 
     arbitration_ms: Annotated[float, Field(ge=0, le=60_000)] = 1.0
@@ -86,13 +88,13 @@ class Recovery(_Table):
     snapshot: Snapshot | None = None
 
 
-class Zmq(_Table):
+class Zmq(Table):
     """The ZeroMQ publisher process."""
 
     endpoint: checks.ZmqEndpoint
 
 
-class Publish(_Table):
+class Publish(Table):
     """What consumers get: schemas, books, ring."""
 
     schemas: list[SchemaName] = ["mbp-1", "trades", "status", "imbalance"]
@@ -108,19 +110,19 @@ class Publish(_Table):
         return value
 
 
-class Journal(_Table):
+class Journal(Table):
     """Raw packets to disk."""
 
     directory: str = ""
 
 
-class Metrics(_Table):
+class Metrics(Table):
     """The Prometheus exporter process."""
 
     listen: checks.ListenEndpoint = "127.0.0.1:9464"
 
 
-class Config(_Table):
+class Config(Table):
     """The whole file."""
 
     channel: Channel

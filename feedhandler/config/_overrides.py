@@ -12,7 +12,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from feedhandler.config._describe import key_name, show, table_model
-from feedhandler.config._models import Config
 
 PREFIX = "FEEDHANDLER__"
 
@@ -25,15 +24,15 @@ class OverrideError(Exception):
         self.variable, self.key, self.text = variable, key, text
 
 
-def apply(document: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
-    """Change `document` in place; return {key: variable} of what was set.
+def apply(document: dict[str, Any], environ: Mapping[str, str], model: type[BaseModel]) -> dict[str, str]:
+    """Change `document`, a file of that model, in place; return {key: variable} of what was set.
 
     Raises OverrideError for a variable that names no key.
     """
     applied = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         parts = variable.removeprefix(PREFIX).lower().split("__")
-        location = _set(document, Config, variable, parts, environ[variable])
+        location = _set(document, model, variable, parts, environ[variable])
         applied[key_name(location)] = variable
     return applied
 
