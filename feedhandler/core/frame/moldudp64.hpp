@@ -30,14 +30,13 @@ struct MoldPacket {
 };
 
 // Checks the whole datagram before anything of it may be used: the header is there, the blocks end exactly where the datagram
-// does, numbers start at 1 and do not pass 2^64 - 1. `messages` must have room for mold_max_messages; on `malformed` its
+// does, and the numbers do not pass 2^64 - 1. `messages` must have room for mold_max_messages; on `malformed` its
 // contents mean nothing.
 inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Message* messages) {
     constexpr MoldPacket malformed{MoldKind::malformed, 0, 0};
     if (length < mold_header_bytes || length > max_udp_payload) return malformed;
     const std::uint64_t sequence = load_be64(data + 10);
     const std::uint16_t count = load_be16(data + 18);
-    if (sequence == 0) return malformed;
     if (count == mold_heartbeat || count == mold_end_of_session) [[unlikely]] {
         if (length != mold_header_bytes) return malformed;
         return {count == mold_heartbeat ? MoldKind::heartbeat : MoldKind::end_of_session, 0, sequence};

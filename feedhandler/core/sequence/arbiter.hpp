@@ -82,7 +82,7 @@ class Arbiter {
         ++counters_.recovery.replies;
         const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
         std::uint64_t useful = 0;
-        if (packet.kind == frame::MoldKind::data && next_ != 0 && session_.is_current(payload)) {
+        if (packet.kind == frame::MoldKind::data && packet.sequence != 0 && next_ != 0 && session_.is_current(payload)) {
             useful = fill(packet, {ts_recv_ns, kind}, Source::server, now_ns);
             requester_.answered(server, packet.sequence, packet.end(), useful, now_ns);
             settle(now_ns);
@@ -156,6 +156,10 @@ class Arbiter {
     [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet, const std::uint8_t* payload,
                                              const Receipt& receipt, std::int64_t now_ns) {
         LineCounters& counters = counters_.lines[line];
+        if (packet.sequence == 0) {  // numbers start at 1
+            ++counters.malformed;
+            return;
+        }
         const bool current = session_.is_current(payload);
         const bool rollover = !current && session_.may_adopt(payload, state_ == FeedState::ended);
         if (!current && !rollover) {
