@@ -161,8 +161,6 @@ class Model:
         self.counts["unrecovered"] += len(numbers)
         hole = next(h for h in self.open_holes if h[0] <= first <= last <= h[1])
         self.open_holes[hole] = "lost"
-        if not self.session.missing() & set(range(hole[0], hole[1] + 1)):
-            del self.open_holes[hole]
 
     def _on_session_start(self, name: bytes, first: int) -> None:
         assert self.session
@@ -215,12 +213,16 @@ class Model:
         assert arbiter.state == self.state == self.expected_state()
         assert arbiter.held == len({n for n in self.session.got if n >= self.position})
         assert gaps["total"] == self.counts["gaps"]
+        missing = self.session.missing()
+        for hole in list(self.open_holes):
+            if not missing & set(range(hole[0], hole[1] + 1)):
+                assert self.open_holes.pop(hole) == "lost", "filled, but not closed"
         assert gaps["open"] == len(self.open_holes)
         assert gaps["messages"] == self.counts["gap_messages"]
         for name in ("recovered_line", "recovered_rewind", "unrecovered"):
             assert gaps[name] == self.counts[name], name
         four = sum(gaps[k] for k in ("recovered_line", "recovered_rewind", "recovered_snapshot", "unrecovered"))
-        assert gaps["messages"] == four + len(self.session.missing())
+        assert gaps["messages"] == four + len(missing)
         assert recovery["requests"] == self.counts["requests"]
         for line, expected in enumerate(self.line_counts):
             for name in ("messages", "won", "late", "down"):

@@ -48,7 +48,7 @@ class Arbiter {
           hold_(settings.hold_messages, settings.hold_bytes),
           gaps_(std::clamp<std::size_t>(settings.hold_messages, 64, 1 << 16), counters.gaps, history_),
           requester_(settings, gaps_, counters.recovery) {
-        for (std::size_t i = 0; i < settings.lines; ++i) lines_[i].window.emplace(2 * hold_.span());
+        for (std::size_t i = 0; i < settings.lines; ++i) lines_[i].window.emplace(2 * hold_.slots());
     }
     Arbiter(const Arbiter&) = delete;
     Arbiter& operator=(const Arbiter&) = delete;
@@ -246,7 +246,7 @@ class Arbiter {
             sink_.on_messages(first, messages, receipt.ts_recv_ns, receipt.kind);
             return true;
         }
-        if ((first > highest_ && !gaps_.can_open()) || !hold_.store(next_, first, messages, receipt)) {
+        if ((first > highest_ && !gaps_.can_open()) || !hold_.store(first, messages, receipt)) {
             refused_end_ = std::max(refused_end_, packet.end());
             return false;
         }
@@ -266,7 +266,7 @@ class Arbiter {
             const SequenceRange part{std::max(from, gaps_[i].first), std::min(packet.end(), gaps_[i].end)};
             from = part.end;
             const bool next = part.first == next_;
-            if (!next && (!has_room_to_split(i, part) || !hold_.store(next_, part.first, slice(packet, part), receipt))) {
+            if (!next && (!has_room_to_split(i, part) || !hold_.store(part.first, slice(packet, part), receipt))) {
                 if (refused != nullptr) *refused += part.size();
                 continue;
             }
@@ -328,7 +328,7 @@ class Arbiter {
     // A request that no server answered. If none answered anything meanwhile, they are all gone: waiting for a round of retries
     // for every hole would only let the hold overflow.
     void give_up_unanswered(const Requester::Request& request, std::int64_t now_ns) {
-        if (requester_.last_answer_ns() >= request.first_sent_ns) give_up({request.first, request.end}, now_ns);
+        if (requester_.last_answer_ns() > request.first_sent_ns) give_up({request.first, request.end}, now_ns);
         else give_up_holes_asked_before(request.first_sent_ns, now_ns);
         requester_.prune();
     }

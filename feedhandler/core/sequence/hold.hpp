@@ -20,8 +20,10 @@ struct Receipt {
     bool operator==(const Receipt&) const = default;
 };
 
-// Bounded three ways: messages, bytes, and how far ahead of the next number they may lie (`span`). What does not fit is refused
-// whole; the arbiter then counts its numbers as missing. A slab is free again when its last message has gone.
+// Bounded by messages and by bytes. What does not fit is refused whole; the arbiter then counts its numbers as missing. A slab is
+// free again when its last message has gone. Number n has the slot n % slots, and there are at least twice as many slots as
+// messages: two runs of numbers (what is recovered, and what is held behind it) can only meet there if millions lie between them,
+// and the later one is then refused.
 class Hold {
  public:
     // As large as the blocks of the largest datagram and their receipt.
@@ -29,8 +31,8 @@ class Hold {
 
     Hold(std::size_t messages, std::size_t bytes)
         : capacity_(messages),
-          span_(std::bit_ceil(std::max<std::size_t>(2 * messages, 1024))),
-          slots_(std::make_unique_for_overwrite<Slot[]>(span_)),
+          slot_count_(std::bit_ceil(std::max<std::size_t>(2 * messages, 1024))),
+          slots_(std::make_unique_for_overwrite<Slot[]>(slot_count_)),
           slab_count_(slabs_for(messages, bytes)),
           arena_(std::make_unique_for_overwrite<std::uint8_t[]>(slab_count_ * slab_bytes)),
           references_(std::make_unique<std::uint32_t[]>(slab_count_)),
@@ -40,20 +42,24 @@ class Hold {
 
     std::size_t room() const { return capacity_ - held_; }
     std::size_t held() const { return held_; }
-    std::uint64_t span() const { return span_; }
+    std::size_t slots() const { return slot_count_; }
+    bool is_free(std::uint64_t sequence) const { return slot(sequence).receipt == free_slot; }
 
-    // `next` is the number that the feed waits for. The messages lie back to back in one packet.
-    bool store(std::uint64_t next, std::uint64_t first, std::span<const Message> messages, const Receipt& receipt) {
+    // The messages lie back to back in one packet.
+    bool store(std::uint64_t first, std::span<const Message> messages, const Receipt& receipt) {
         const std::uint8_t* const begin = messages.front().data - block_header;
         const auto bytes = static_cast<std::size_t>(messages.back().data + messages.back().length - begin);
-        if (messages.size() > room() || first - next + messages.size() > span_) return false;
+        if (messages.size() > room()) return false;  // so they have a slot each
+        for (std::size_t i = 0; i < messages.size(); ++i) {
+            if (!is_free(first + i)) return false;
+        }
         if (used_ + sizeof(Receipt) + bytes > slab_bytes && !next_slab()) return false;
         const std::size_t at = current_ * slab_bytes + used_;
         std::memcpy(&arena_[at], &receipt, sizeof receipt);
         std::memcpy(&arena_[at + sizeof receipt], begin, bytes);
         for (const Message& message : messages) {
             const auto offset = at + sizeof receipt + static_cast<std::size_t>(message.data - begin);
-            slots_[first++ & (span_ - 1)] = {static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(at)};
+            slot(first++) = {static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(at)};
         }
         used_ += sizeof receipt + bytes;
         references_[current_] += static_cast<std::uint32_t>(messages.size());
@@ -62,18 +68,19 @@ class Hold {
     }
 
     Message message(std::uint64_t sequence) const {
-        const std::uint8_t* const data = &arena_[slots_[sequence & (span_ - 1)].data];
+        const std::uint8_t* const data = &arena_[slot(sequence).data];
         return {data, frame::load_be16(data - block_header)};
     }
     Receipt receipt(std::uint64_t sequence) const {
         Receipt receipt;
-        std::memcpy(&receipt, &arena_[slots_[sequence & (span_ - 1)].receipt], sizeof receipt);
+        std::memcpy(&receipt, &arena_[slot(sequence).receipt], sizeof receipt);
         return receipt;
     }
 
     // The number was delivered; its bytes stay readable until the next store.
     void release(std::uint64_t sequence) {
-        const std::size_t slab = slots_[sequence & (span_ - 1)].receipt / slab_bytes;
+        const std::size_t slab = slot(sequence).receipt / slab_bytes;
+        slot(sequence).receipt = free_slot;
         --held_;
         if (--references_[slab] != 0) return;
         if (slab == current_) used_ = 0;
@@ -82,6 +89,7 @@ class Hold {
 
     void clear() {
         held_ = used_ = current_ = free_count_ = 0;
+        std::fill_n(slots_.get(), slot_count_, Slot{0, free_slot});
         std::fill_n(references_.get(), slab_count_, 0);
         for (std::size_t i = slab_count_; i > 1; --i) free_[free_count_++] = static_cast<std::uint32_t>(i - 1);
     }
@@ -92,6 +100,10 @@ class Hold {
         std::uint32_t data;     // offset of the message in the arena; its length lies before it, as on the wire
         std::uint32_t receipt;  // offset of its packet's receipt
     };
+
+    static constexpr std::uint32_t free_slot = ~std::uint32_t{0};  // no receipt lies there: the arena is smaller
+    Slot& slot(std::uint64_t sequence) { return slots_[sequence & (slot_count_ - 1)]; }
+    const Slot& slot(std::uint64_t sequence) const { return slots_[sequence & (slot_count_ - 1)]; }
 
     static std::size_t slabs_for(std::size_t messages, std::size_t bytes) {
         constexpr std::size_t most = (std::size_t{1} << 32) / slab_bytes;  // offsets are 32 bits
@@ -108,8 +120,8 @@ class Hold {
 
     std::size_t capacity_;
     std::size_t held_ = 0;
-    std::uint64_t span_;
-    std::unique_ptr<Slot[]> slots_;  // number n lies at n % span
+    std::size_t slot_count_;
+    std::unique_ptr<Slot[]> slots_;
     std::size_t slab_count_;
     std::unique_ptr<std::uint8_t[]> arena_;
     std::unique_ptr<std::uint32_t[]> references_;  // messages held, by slab

@@ -127,9 +127,8 @@ class Requester {
             }
             std::uint64_t count = std::min(free.size(), piece_);
             if (free.first != next) {
-                const std::uint64_t ahead = free.first - next;
-                count = ahead < hold.span() ? std::min({count, room, hold.span() - ahead}) : 0;
-                if (count == 0) return;
+                count = std::min(count, room);
+                if (count == 0 || !hold.is_free(free.first) || !hold.is_free(free.first + count - 1)) return;
                 room -= count;
             }
             Request& request = requests_[active_];
