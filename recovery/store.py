@@ -179,6 +179,11 @@ class MessageStore:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    @property
+    def memory(self) -> memoryview:
+        """The whole mapped file, for a writer in the compiled core. Release it before `close`."""
+        return memoryview(self._map)
+
     # -- what is in it
 
     @property

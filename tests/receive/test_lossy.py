@@ -39,16 +39,18 @@ def run(count: int, *, messages: int = 1, **faults: float) -> tuple[_core.LossyL
 
 
 def first_of(data: bytes) -> int:
+    """The number of a packet's first message."""
     return int(struct.unpack_from(">Q", data, 10)[0])
 
 
 @pytest.mark.parametrize(("share", "burst"), [(0.05, 1), (0.05, 10), (0.2, 3), (0.5, 4), (0.9, 20)])
 def test_share_and_length_of_loss_bursts(share: float, burst: float) -> None:
-    """The share lost is P and the mean burst is N packets (or what independence gives, if longer), within five sigma."""
+    """The share lost is P, the mean burst N packets (or what independence gives, if longer): within 5 sigma."""
     count = 200_000
     line, out = run(count, drop=share, drop_burst=burst, seed=7)
     mean = max(burst, 1 / (1 - share))
-    # A two-state chain: the variance of the share is that of independent draws times (1 + r) / (1 - r), r = its correlation.
+    # A two-state chain: the share's variance is that of independent draws times (1 + r) / (1 - r), r = its
+    # correlation.
     r = 1 - 1 / mean - share / (mean * (1 - share))
     sigma = math.sqrt(share * (1 - share) / count * (1 + r) / (1 - r))
     lost = count - len(out)

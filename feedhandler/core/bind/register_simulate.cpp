@@ -1,10 +1,16 @@
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <string>
 
 #include "bind/register.hpp"
 #include "receive/lossy.hpp"
+#include "simulate/broadcast.hpp"
 #include "simulate/exchange.hpp"
+#include "simulate/pcap.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -13,13 +19,14 @@ namespace fh::bind {
 
 namespace {
 
-nb::bytes next_records(simulate::Exchange& exchange, std::size_t bytes) {
-    std::span<const std::uint8_t> records;
+template <class Stream>
+nb::bytes next_bytes(Stream& stream, std::size_t bytes) {
+    std::span<const std::uint8_t> some;
     {
         nb::gil_scoped_release release;
-        records = exchange.next(bytes);
+        some = stream.next(bytes);
     }
-    return nb::bytes(records.data(), records.size());
+    return nb::bytes(some.data(), some.size());
 }
 
 nb::dict message_counts(const simulate::Exchange& exchange) {
@@ -95,6 +102,120 @@ void register_lossy(nb::module_& m) {
         .def_prop_ro("counts", &PyLossyLine::counts);
 }
 
+void register_pcap(nb::module_& m) {
+    nb::class_<simulate::PcapEncoder>(m, "PcapEncoder",
+                                      "A simulated day as a nanosecond pcap file of MoldUDP64 packets.")
+        .def(
+            "__init__",
+            [](simulate::PcapEncoder* self, simulate::Exchange& exchange, const std::string& session,
+               const std::vector<std::pair<std::uint32_t, std::uint16_t>>& groups, std::int64_t midnight_ns,
+               std::int64_t skew_ns) {
+                if (session.size() != frame::mold_session_bytes)
+                    throw nb::value_error("a session has ten characters");
+                std::vector<simulate::PcapLine> lines;
+                for (const auto& [group, port] : groups) lines.push_back({group, port});
+                new (self) simulate::PcapEncoder(exchange, session, lines, midnight_ns, skew_ns);
+            },
+            "exchange"_a, "session"_a, "groups"_a, "midnight_ns"_a, "skew_ns"_a = 3000,
+            nb::keep_alive<1, 2>(),
+            "groups: (IPv4 address as an integer, port) of each line. midnight_ns: UTC of the exchange's "
+            "midnight. "
+            "skew_ns: how much later each further line brings a packet.")
+        .def("next", &next_bytes<simulate::PcapEncoder>, "bytes"_a = 1u << 20,
+             "Some more of the file; empty: complete.")
+        .def_prop_ro("packets", &simulate::PcapEncoder::packets, "Packets so far, of one line.");
+}
+
+using StoreMemory = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// Owns copies of what the broadcast was told; keeps the exchange and the store's memory alive.
+class PyBroadcast {
+  public:
+    PyBroadcast(simulate::Exchange& exchange, const simulate::BroadcastSettings& settings,
+                const std::vector<simulate::LineTarget>& lines, std::uint64_t seed,
+                std::optional<StoreMemory> store)
+        : store_(std::move(store)), broadcast_(exchange, settings, lines, seed, memory()) {
+        for (const auto& line : lines) names_.push_back(line.name);
+    }
+    simulate::Broadcast& operator*() { return broadcast_; }
+
+    nb::dict counts() const {
+        nb::dict out;
+        for (std::size_t i = 0; i < names_.size(); ++i) {
+            out[names_[i].c_str()] = PyLossyLine::fault_counts(broadcast_.sender().counts(i));
+        }
+        return out;
+    }
+
+  private:
+    std::span<std::uint8_t> memory() const {
+        return store_ ? std::span(store_->data(), store_->size()) : std::span<std::uint8_t>();
+    }
+    std::optional<StoreMemory> store_;
+    simulate::Broadcast broadcast_;
+    std::vector<std::string> names_;
+};
+
+void register_broadcast(nb::module_& m) {
+    nb::class_<simulate::LineTarget>(m, "LineTarget",
+                                     "A multicast group to send to, and the faults of the line.")
+        .def(
+            "__init__",
+            [](simulate::LineTarget* self, const std::string& name, const std::string& group,
+               std::uint16_t port, const std::string& interface, int ttl, double drop, double drop_burst,
+               double duplicate, double reorder, double corrupt) {
+                new (self) simulate::LineTarget{
+                    name, group, port, interface, ttl, {drop, drop_burst, duplicate, reorder, corrupt}};
+            },
+            "name"_a, "group"_a, "port"_a, "interface"_a = "127.0.0.1", "ttl"_a = 1, nb::kw_only(),
+            "drop"_a = 0.0, "drop_burst"_a = 1.0, "duplicate"_a = 0.0, "reorder"_a = 0.0, "corrupt"_a = 0.0,
+            "interface: an address or a device name. Faults: probabilities 0..1 per packet; drop_burst: "
+            "packets.");
+    nb::class_<PyBroadcast>(m, "Broadcast",
+                            "Sends a simulated day as MoldUDP64 on multicast lines, paced by a clock.")
+        .def(
+            "__init__",
+            [](PyBroadcast* self, simulate::Exchange& exchange,
+               const std::vector<simulate::LineTarget>& lines, const std::string& session,
+               std::uint64_t messages_per_s, std::uint64_t burst, std::int64_t lead_ns,
+               std::int64_t linger_ns, std::uint64_t seed, std::optional<StoreMemory> store) {
+                if (session.size() != frame::mold_session_bytes)
+                    throw nb::value_error("a session has ten characters");
+                if (messages_per_s == 0 || messages_per_s > 1'000'000'000 || burst == 0)
+                    throw nb::value_error("pace");
+                new (self) PyBroadcast(exchange, {session, messages_per_s, burst, lead_ns, linger_ns}, lines,
+                                       seed, std::move(store));
+            },
+            "exchange"_a, "lines"_a, nb::kw_only(), "session"_a, "messages_per_s"_a, "burst"_a = 1,
+            "lead_ns"_a = 0, "linger_ns"_a = 3'000'000'000, "seed"_a = 1, "store"_a = nb::none(),
+            nb::keep_alive<1, 2>(),
+            "messages_per_s: mean rate. burst: messages that are due at once. lead_ns: heartbeats before the "
+            "first message. "
+            "linger_ns: how long the end of session is repeated. store: writable memory of a message store "
+            "that gets every "
+            "packet. Raises RuntimeError when a line cannot be opened.")
+        .def(
+            "poll", [](PyBroadcast& self, std::int64_t now_ns) { return (*self).poll(now_ns); }, "now_ns"_a,
+            "Send what is due by then, at most one batch; returns when to come again.")
+        .def(
+            "cut", [](PyBroadcast& self, std::int64_t now_ns) { (*self).cut(now_ns); }, "now_ns"_a,
+            "End the session with what has been sent; for the thread that polls.")
+        .def(
+            "run", [](PyBroadcast& self) { (*self).run(); }, nb::call_guard<nb::gil_scoped_release>(),
+            "Send until all is over, without the interpreter lock.")
+        .def(
+            "stop", [](PyBroadcast& self) { (*self).stop(); }, "End the session soon; for other threads.")
+        .def_prop_ro("over", [](PyBroadcast& self) { return (*self).over(); })
+        .def_prop_ro("messages", [](PyBroadcast& self) { return (*self).messages(); })
+        .def_prop_ro(
+            "packets", [](PyBroadcast& self) { return (*self).packets(); },
+            "Data packets so far, of one line.")
+        .def_prop_ro(
+            "sending_ns", [](PyBroadcast& self) { return (*self).sending_ns(); },
+            "From the first packet to the last.")
+        .def_prop_ro("counts", &PyBroadcast::counts, "What each line did, by name; exact once it is over.");
+}
+
 }  // namespace
 
 void register_simulate(nb::module_& m) {
@@ -108,12 +229,12 @@ void register_simulate(nb::module_& m) {
                 new (self) simulate::Exchange({messages, symbols, seed, max_orders});
             },
             "messages"_a, "symbols"_a, "seed"_a, "max_orders"_a = 4u << 20,
-            "messages: of the whole day, exactly (0: until finish). symbols: 1..65534. max_orders: resting "
+            "messages: of the whole day, exactly (0: trading never closes). symbols: 1..65534. max_orders: "
+            "resting "
             "at once, a bound of memory.")
-        .def("next", &next_records, "bytes"_a = 1u << 20,
+        .def("next", &next_bytes<simulate::Exchange>, "bytes"_a = 1u << 20,
              "Some more BinaryFILE records (u16 big-endian length + message), about `bytes` of them; empty: "
              "the day is over.")
-        .def("finish", &simulate::Exchange::finish, "Close the market now and end the day.")
         .def_static("least_messages", &simulate::Exchange::least_messages, "symbols"_a,
                     "The fewest messages that such a day can have.")
         .def_prop_ro("over", &simulate::Exchange::over)
@@ -127,6 +248,8 @@ void register_simulate(nb::module_& m) {
         .def_prop_ro(
             "adds_near", [](const simulate::Exchange& e) { return e.flow().adds_near(); },
             "Of the orders added, those within five levels of the best.");
+    register_pcap(m);
+    register_broadcast(m);
 }
 
 }  // namespace fh::bind

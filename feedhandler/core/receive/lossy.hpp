@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "frame/byte_order.hpp"
+#include "frame/moldudp64.hpp"
 #include "message.hpp"
 #include "random.hpp"
 
@@ -44,27 +46,16 @@ inline constexpr unsigned max_reorder_distance = 8;  // packets
 
 namespace lossy_detail {
 
-inline constexpr std::size_t header_size = 20;
-
-inline unsigned get16(const std::uint8_t* p) { return static_cast<unsigned>(p[0]) << 8 | p[1]; }
-inline void put16(std::uint8_t* p, unsigned v) {
-    p[0] = static_cast<std::uint8_t>(v >> 8);
-    p[1] = static_cast<std::uint8_t>(v);
-}
-inline std::uint64_t get64(const std::uint8_t* p) {
-    std::uint64_t v;
-    std::memcpy(&v, p, 8);
-    return __builtin_bswap64(v);
-}
+inline constexpr std::size_t header_size = frame::mold_header_bytes;
 
 // The rule of a receiver: the blocks end exactly where the datagram ends.
 inline bool well_formed(const std::uint8_t* data, std::size_t length) {
     if (length < header_size) return false;
-    const unsigned count = get16(data + 18);
+    const unsigned count = frame::load_be16(data + 18);
     std::size_t at = header_size;
     for (unsigned i = 0; i < count && count != 0xFFFF; ++i) {
         if (length - at < 2) return false;
-        at += 2u + get16(data + at);
+        at += 2u + frame::load_be16(data + at);
         if (at > length) return false;
     }
     return at == length;
@@ -73,8 +64,8 @@ inline bool well_formed(const std::uint8_t* data, std::size_t length) {
 // Numbers that a packet brings: none for heartbeats, end of session and malformed packets.
 inline SequenceRange numbers(const std::uint8_t* data, std::size_t length) {
     if (!well_formed(data, length)) return {0, 0};
-    const unsigned count = get16(data + 18);
-    const std::uint64_t first = get64(data + 10);
+    const unsigned count = frame::load_be16(data + 18);
+    const std::uint64_t first = frame::load_be64(data + 10);
     return {first, count == 0xFFFF ? first : first + count};
 }
 
@@ -249,17 +240,17 @@ class LossyLine {
         const std::uint32_t kind = corrupt_random_.below(3);
         const std::uint64_t dice = corrupt_random_.next();
         const bool has_blocks =
-            length > header_size && well_formed(bytes, length) && get16(bytes + 18) != 0xFFFF;
+            length > header_size && well_formed(bytes, length) && frame::load_be16(bytes + 18) != 0xFFFF;
         if (has_blocks && kind == 0)
             return header_size + static_cast<std::uint32_t>(dice % (length - header_size));
         if (has_blocks && kind == 1) {
             std::size_t at = header_size;
-            for (auto block = static_cast<unsigned>(dice % get16(bytes + 18)); block > 0; --block)
-                at += 2u + get16(bytes + at);
-            const unsigned original = get16(bytes + at);
-            put16(bytes + at, original ^ (1u << ((dice >> 32) % 16)));
+            for (auto block = static_cast<unsigned>(dice % frame::load_be16(bytes + 18)); block > 0; --block)
+                at += 2u + frame::load_be16(bytes + at);
+            const std::uint16_t original = frame::load_be16(bytes + at);
+            frame::store_be16(bytes + at, static_cast<std::uint16_t>(original ^ (1u << ((dice >> 32) % 16))));
             if (!well_formed(bytes, length)) return length;
-            put16(bytes + at, original);  // by chance the blocks still ended at the end
+            frame::store_be16(bytes + at, original);  // by chance the blocks still ended at the end
         }
         if (length < header_size) return length;  // came in broken
         return static_cast<std::uint32_t>(1 + dice % (header_size - 1));

@@ -17,7 +17,7 @@
 namespace fh::simulate {
 
 struct ExchangeSettings {
-    std::uint64_t messages = 1'000'000;  // of the whole day, exactly; 0: goes on until `finish`
+    std::uint64_t messages = 1'000'000;  // of the whole day, exactly; 0: trading never closes
     std::uint32_t symbols = 1000;        // 1..65534
     std::uint64_t seed = 1;
     std::uint32_t max_orders = 4u << 20;  // resting at once
@@ -46,16 +46,6 @@ class Exchange {
         market_.out.clear();
         while (phase_ != Phase::over && market_.out.size() < bytes) event();
         return {market_.out.data(), market_.out.size()};
-    }
-
-    // Close the market now: what follows is the close, the end of the day, and nothing more. Before 09:30 it
-    // opens first.
-    void finish() {
-        if (phase_ >= Phase::close) return;
-        endless_ = false;
-        const std::uint64_t now = market_.out.total();
-        total_ = now + mandatory_left() + 64;
-        targets_.fill(0);
     }
 
     bool over() const { return phase_ == Phase::over; }
