@@ -138,7 +138,8 @@ def command(as_json: bool, output: Path | None, **options: Any) -> None:
 
     With --output the day is written to a file. Otherwise it is sent as MoldUDP64 on multicast lines, with a
     re-request server, until it is over; without --messages or --duration trading goes on until Ctrl-C, which
-    ends the session. Faults take one value for all lines or one for each. The summary counts what each line lost.
+    ends the session. Faults take one value for all lines or one for each. The summary counts what each line
+    lost.
 
     \b
     Examples:

@@ -45,7 +45,7 @@ def first_of(data: bytes) -> int:
 
 @pytest.mark.parametrize(("share", "burst"), [(0.05, 1), (0.05, 10), (0.2, 3), (0.5, 4), (0.9, 20)])
 def test_share_and_length_of_loss_bursts(share: float, burst: float) -> None:
-    """The share lost is P, the mean burst N packets (or what independence gives, if longer): within 5 sigma."""
+    """The share lost is P, the mean burst N packets (or what independence gives, if longer), to 5 sigma."""
     count = 200_000
     line, out = run(count, drop=share, drop_burst=burst, seed=7)
     mean = max(burst, 1 / (1 - share))
