@@ -17,7 +17,7 @@ class Gapfill(Table):
     source: Literal["lines", "capture", "binaryfile"]
     file: Annotated[str, Field(validate_default=True)] = ""
     session: Annotated[checks.Session, Field(validate_default=True)] = ""
-    allow: Annotated[list[checks.Network], Field(min_length=1)] = ["127.0.0.0/8"]
+    allow: list[checks.Network] = Field(default=["127.0.0.0/8"], min_length=1)
     max_payload: Annotated[int, Field(ge=128, le=65507)] = 1472
     client_requests_per_s: Rate = 2_000.0
     client_bytes_per_s: Rate = 4_000_000.0
@@ -49,8 +49,8 @@ class GapfillConfig(Table):
     """The whole file."""
 
     gapfill: Gapfill
-    line: Annotated[list[Line], Field(max_length=8, validate_default=True)] = []
-    upstream: Annotated[list[Server], Field(max_length=8)] = []
+    line: list[Line] = Field(default=[], max_length=8, validate_default=True)
+    upstream: list[Server] = Field(default=[], max_length=8)
 
     @field_validator("line", "upstream")
     @classmethod

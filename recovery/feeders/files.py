@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 
 @contextmanager
@@ -14,6 +14,6 @@ def open_plain(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     with Path(path).open("rb") as raw:
         if raw.peek(2)[:2] == b"\x1f\x8b":
             with gzip.open(raw) as plain:
-                yield plain
+                yield cast(IO[bytes], plain)
         else:
             yield raw
