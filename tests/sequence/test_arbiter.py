@@ -685,6 +685,16 @@ def test_numbers_up_to_the_last_of_64_bits() -> None:
     assert arbiter.counters()["lines"][0]["malformed"] == 1
 
 
+def test_number_0_is_refused_whatever_is_expected() -> None:
+    """Also before the first packet of a configured session, and while a hole is open."""
+    arbiter = _core.Arbiter(session="SESSION001", lines=1)
+    assert arbiter.on_packet(0, packet(0, 1), NOW) == []
+    arbiter.on_packet(0, packet(1, 1), NOW)
+    arbiter.on_packet(0, packet(3, 1), NOW)
+    assert arbiter.on_packet(0, packet(0, 4), NOW) == []
+    assert arbiter.counters()["lines"][0]["malformed"] == 2
+
+
 # ---- lines -----------------------------------------------------------------------------------------------------------
 
 

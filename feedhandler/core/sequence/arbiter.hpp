@@ -397,7 +397,7 @@ class Arbiter {
             reveal(refused_end_, now_ns);
         }
         change_state(now_ns);
-        in_order_ = next_ == highest_ && !end_known_ ? next_ : 0;
+        in_order_ = next_ == highest_ && !end_known_ ? next_ : no_number;
         request_missing(now_ns);
     }
 
@@ -450,10 +450,11 @@ class Arbiter {
         sink_.on_event(event);
     }
 
+    static constexpr std::uint64_t no_number = ~std::uint64_t{0};  // no data packet begins there: parse_mold
     static constexpr char no_session_[frame::mold_session_bytes] = {};
 
     // the packet that is next in turn touches only these
-    std::uint64_t in_order_ = 0;  // next_ while nothing is missing and no end is known, else 0 (no packet has that number)
+    std::uint64_t in_order_ = no_number;  // next_ while nothing is missing and no end is known
     std::uint64_t next_ = 0;      // the feed waits for this number; 0 before the first packet
     std::uint64_t highest_ = 0;   // all below are in, missing or given up: one past the highest number taken
     Settings settings_;
