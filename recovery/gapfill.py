@@ -3,6 +3,8 @@
 import ipaddress
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -11,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from feedhandler.config import Gapfill, GapfillConfig
 from feedhandler.daemon._notify import notify, watchdog_interval_s
+from feedhandler.errors import RunError, UsageError
 from recovery.feeders.binaryfile import feed_binaryfile
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.lines import LineSocket
@@ -32,12 +35,15 @@ def run(config: GapfillConfig, log: FilteringBoundLogger) -> None:
     """
     settings = config.gapfill
     session = settings.session.ljust(10).encode() if settings.session else b""
-    with _store(settings, log) as store:
+    with _naming_the_table():
+        store = _store(settings, log)
+    with store:
         feeder = SessionFeeder(store, session)
-        if settings.source == "binaryfile":
-            feed_binaryfile(store, settings.file)
-        elif settings.source == "capture":
-            feed_capture(feeder, settings.file)
+        with _naming_the_table():
+            if settings.source == "binaryfile":
+                feed_binaryfile(store, settings.file)
+            elif settings.source == "capture":
+                feed_capture(feeder, settings.file)
         server = RewindServer(store, _endpoint(settings.listen), server_settings(settings))
         with server:
             lines = [LineSocket(line, index, feeder) for index, line in enumerate(config.line)]
@@ -46,6 +52,15 @@ def run(config: GapfillConfig, log: FilteringBoundLogger) -> None:
             _serve(server, feeder, log)
             for line in lines:
                 line.close()
+
+
+@contextmanager
+def _naming_the_table() -> Iterator[None]:
+    """The store and the feeders know of a file; the user wrote it under gapfill."""
+    try:
+        yield
+    except (UsageError, RunError) as error:
+        raise type(error)(f"gapfill.{error}") from error
 
 
 def server_settings(settings: Gapfill) -> ServerSettings:

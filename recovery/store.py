@@ -18,6 +18,7 @@ One writer. It announces in `intent` what it is about to overwrite, writes data,
 That needs stores seen in program order (x86; the words are aligned and written whole).
 """
 
+import fcntl
 import mmap
 import os
 import struct
@@ -104,8 +105,9 @@ class MessageStore:
             if path is None:
                 descriptor = os.memfd_create("feedhandler-store")
             else:
-                Path(path).unlink(missing_ok=True)  # readers of the old file keep the old file
+                _remove(path)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+                _lock(descriptor, name)
             os.ftruncate(descriptor, size)
             words = [0] * 512
             words[_MESSAGES], words[_BYTES] = max_messages, max_bytes
@@ -137,6 +139,8 @@ class MessageStore:
         if words[0] != MAGIC or size != os.fstat(descriptor).st_size:
             os.close(descriptor)
             raise UsageError(f'store: "{os.fspath(path)}" is not a message store of version 1')
+        if writable:
+            _lock(descriptor, os.fspath(path))
         store = cls(descriptor, writable=writable, path=os.fspath(path))
         if writable:
             header = store._header
@@ -419,6 +423,26 @@ class MessageStore:
                 return sequence + int(good.argmin())
             sequence += count
         return self.next_sequence
+
+
+def _lock(descriptor: int, name: str) -> None:
+    """Keep other writers out for as long as the file is mapped: the mapping holds the open file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise RunError(f'store: "{name}": another process writes it') from error
+
+
+def _remove(path: str | os.PathLike[str]) -> None:
+    """Remove an old store unless it has a writer; readers that have it mapped keep it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    _lock(descriptor, os.fspath(path))
+    Path(path).unlink()
+    os.close(descriptor)
 
 
 def _boot_id() -> tuple[int, int]:

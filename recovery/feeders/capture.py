@@ -12,8 +12,6 @@ from feedhandler.errors import UsageError
 from recovery.feeders.files import open_plain
 from recovery.feeders.session import SessionFeeder
 
-_FAULTS = (OSError, EOFError, ValueError, struct.error)
-
 
 def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
     """Take every multicast UDP datagram of the capture for a packet of the feed; returns how many there were.
@@ -32,8 +30,10 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
             for payload in _multicast(dpkt, file):
                 feeder.on_packet(payload)
                 count += 1
-    except (*_FAULTS, dpkt.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    except OSError as error:
+        raise UsageError(f'file: "{name}": {error.strerror or error}') from error
+    except (EOFError, ValueError, struct.error, dpkt.Error) as error:
+        reason = str(error) or type(error).__name__
         raise UsageError(f'file: "{name}": not a whole pcap or pcapng: {reason}') from error
     return count
 

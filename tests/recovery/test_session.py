@@ -87,9 +87,16 @@ def test_store_of_yesterday_gives_way_to_todays_session() -> None:
 
 @pytest.mark.parametrize(
     "damaged",
-    [packet(ONE, 2, b"b")[:19], packet(ONE, 2, b"b")[:-1], packet(ONE, 2, b"b") + b"\0", packet(ONE, 2, b"b", count=2),
-     packet(ONE, 2, count=END) + b"x", packet(ONE, 0, b"b"), packet(ONE, 50_000_000, b"wild")],
-)  # fmt: skip
+    [
+        packet(ONE, 2, b"b")[:19],
+        packet(ONE, 2, b"b")[:-1],
+        packet(ONE, 2, b"b") + b"\0",
+        packet(ONE, 2, b"b", count=2),
+        packet(ONE, 2, count=END) + b"x",
+        packet(ONE, 0, b"b"),
+        packet(ONE, 50_000_000, b"wild"),
+    ],
+)
 def test_damaged_packet_leaves_nothing_behind(damaged: bytes) -> None:
     """Cut, too long, miscounted, number 0, or a number out of the blue: counted.
 

@@ -1,7 +1,7 @@
 """The message store against a dictionary."""
 
 import gzip
-import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -194,16 +194,30 @@ def test_writer_killed_leaves_a_store_that_goes_on(tmp_path: Path) -> None:
 
 def test_store_of_a_machine_that_went_down_starts_empty(tmp_path: Path) -> None:
     """Not closed, and another boot: any page may be missing, so nothing in it is served."""
-    path = tmp_path / "s.store"
-    store = MessageStore.create(path, session=SESSION, max_messages=1, max_bytes=1)
-    store.append(1, b"one")
-    store._header[9] ^= 1  # another boot
-    store._map.flush()
-    os.close(os.open(path, os.O_RDONLY))
+    path, crashed = tmp_path / "s.store", tmp_path / "crashed.store"
+    with MessageStore.create(path, session=SESSION, max_messages=1, max_bytes=1) as store:
+        store.append(1, b"one")
+        shutil.copyfile(path, crashed)
+    with MessageStore.open(crashed, writable=True) as again:
+        assert len(again) == 1  # the same boot: only the process died
+        again._header[9] ^= 1
+        shutil.copyfile(crashed, path)
     with MessageStore.open(path, writable=True) as again:
         assert len(again) == 0
         assert again.session == SESSION
-    store.close()
+
+
+def test_second_writer_is_refused(tmp_path: Path) -> None:
+    """Neither opening for writing nor replacing the file takes it from its writer; reading is free."""
+    path = tmp_path / "s.store"
+    with MessageStore.create(path, session=SESSION, max_messages=1, max_bytes=1) as store:
+        store.append(1, b"one")
+        for second in (lambda: MessageStore.open(path, writable=True), lambda: MessageStore.create(path)):
+            with pytest.raises(RunError, match="another process writes it"):
+                second()
+        with MessageStore.open(path) as reader:
+            assert reader.messages_from(1, 1, 100) == (1, block(b"one"))
+    MessageStore.create(path).close()
 
 
 def test_reader_in_another_process_sees_only_whole_messages(tmp_path: Path) -> None:
