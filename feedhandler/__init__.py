@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feedhandler.consumer import Batch, Consumer, FeedState
+    from feedhandler.consumer import Batch, Book, Consumer, FeedState
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "Consumer", "FeedState", "get_include"]
+__all__ = ["Batch", "Book", "Consumer", "FeedState", "get_include"]
 
 
 def get_include() -> str:
@@ -17,7 +17,7 @@ def get_include() -> str:
 
 def __getattr__(name: str) -> Any:
     """Import the consumer when it is first asked for: most commands do without numpy."""
-    if name in ("Batch", "Consumer", "FeedState"):
+    if name in ("Batch", "Book", "Consumer", "FeedState"):
         from feedhandler import consumer
 
         return getattr(consumer, name)

@@ -1,6 +1,7 @@
 """The schemas of a channel: their ids, and their records as numpy sees them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import databento_dbn as dbn
 import numpy as np
@@ -26,7 +27,7 @@ EVENT_DTYPE = np.dtype(
 )
 """Layout of `Event` in core/event.hpp: 48 bytes."""
 
-_MESSAGES = {
+_MESSAGES: dict[str, Any] = {
     "mbo": dbn.MBOMsg,
     "mbp-1": dbn.MBP1Msg,
     "mbp-10": dbn.MBP10Msg,
@@ -36,7 +37,7 @@ _MESSAGES = {
     "definition": dbn.InstrumentDefMsg,
 }
 
-DTYPES: dict[str, np.dtype[np.void]] = {name: np.dtype(message._dtypes) for name, message in _MESSAGES.items()}
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(message._dtypes) for name, message in _MESSAGES.items()}
 """By schema; field names as in databento_dbn (`bid_px_00`, ...)."""
 DTYPES["event"] = EVENT_DTYPE
 

@@ -1,0 +1,3 @@
+from feedhandler.metrics.snapshot import snapshot
+
+__all__ = ["snapshot"]

@@ -95,6 +95,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     nb::dict out;
     out["session"] = nb::str(slot.session);
     out["ts_ns"] = slot.ts_ns;
+    out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
     out["gaps"] = to_dict(words(slot.counters.gaps), gap_counter_info);
     out["recovery"] = to_dict(words(slot.counters.recovery), recovery_counter_info);
@@ -253,6 +254,32 @@ void register_reader(nb::module_& m) {
              [](const ChannelReader& self) { return publish::count_consumers(self.directory()); });
 }
 
+// (sequence, ts_event_ns, state, trading_status, incomplete, bids, asks): sides as bytes of BookLevel; None: no such symbol.
+nb::object read_python_book(const publish::Consumer& consumer, const std::string& symbol) {
+    BookView view;
+    std::uint8_t state = state_dead;
+    const ReadResult result = consumer.book(symbol, view, state);
+    if (result == ReadResult::no_such_instrument) return nb::none();
+    if (result == ReadResult::torn) {  // the writer died or stands still inside this book: nothing in it may be believed
+        if (state == static_cast<std::uint8_t>(FeedState::live)) state = static_cast<std::uint8_t>(FeedState::stale);
+        view = BookView{};
+    }
+    const auto side = [](const auto& levels, std::uint32_t count) {
+        return nb::bytes(reinterpret_cast<const char*>(levels.data()), count * sizeof(BookLevel));
+    };
+    return nb::make_tuple(view.sequence, view.ts_event_ns, state, static_cast<int>(view.trading_status), view.incomplete,
+                          side(view.bids, view.bid_count), side(view.asks, view.ask_count));
+}
+
+nb::dict all_symbols(publish::Consumer& consumer) {
+    nb::dict out;
+    consumer.symbols().each([&](std::uint32_t id, std::uint64_t symbol) {
+        const std::string name = publish::unpack_symbol(symbol);
+        out[nb::int_(id)] = nb::str(name.c_str());
+    });
+    return out;
+}
+
 // A consumer and what it has put together for one call of poll().
 struct PythonConsumer {
     publish::Consumer consumer;
@@ -297,19 +324,26 @@ void register_consumer(nb::module_& m) {
         .def(
             "__init__",
             [](PythonConsumer* self, const std::string& directory, std::uint32_t schema_mask,
-               std::int64_t spin_ns) {
+               const std::vector<std::string>& symbols, std::int64_t spin_ns) {
                 publish::WaitStrategy strategy;
                 strategy.spin_ns = spin_ns;
-                new (self) PythonConsumer{publish::Consumer(directory, schema_mask, strategy), {}};
+                new (self) PythonConsumer{publish::Consumer(directory, schema_mask, symbols, strategy), {}};
             },
-            "directory"_a, "schema_mask"_a, "spin_ns"_a = 50'000)
-        .def("poll", &PythonConsumer::poll, "timeout_s"_a, "max_bytes"_a)
+            "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000)
+        .def("poll", &PythonConsumer::poll, "timeout_s"_a, "max_bytes"_a,
+             nb::sig("def poll(self, timeout_s: float, max_bytes: int) -> "
+                     "tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None"))
         .def_prop_ro("state", [](const PythonConsumer& self) { return self.consumer.state(); })
         .def_prop_ro("lost", [](const PythonConsumer& self) { return self.consumer.lost(); })
         .def_prop_ro("restarts", [](const PythonConsumer& self) { return self.consumer.restarts(); })
         .def_prop_ro("epoch", [](const PythonConsumer& self) { return self.consumer.epoch(); })
         .def_prop_ro("next_sequence",
                      [](const PythonConsumer& self) { return self.consumer.channel().next_sequence(); })
+        .def("symbol", [](PythonConsumer& self, std::uint32_t id) { return self.consumer.symbol(id); }, "instrument_id"_a)
+        .def("symbols", [](PythonConsumer& self) { return all_symbols(self.consumer); }, "{instrument_id: symbol}")
+        .def("book", [](const PythonConsumer& self, const std::string& symbol) { return read_python_book(self.consumer, symbol); },
+             "symbol"_a,
+             nb::sig("def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None"))
         .def("info", [](const PythonConsumer& self) { return channel_info(self.consumer.channel()); });
 }
 

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../book/table.hpp"
 #include "layout.hpp"
 #include "mapping.hpp"
 #include "ring_reader.hpp"
@@ -60,8 +61,7 @@ class ChannelReader {
     std::uint64_t next_sequence() const { return page_->next_sequence.load(std::memory_order_acquire); }
     std::uint64_t progress() const { return page_->progress.load(std::memory_order_relaxed); }
     const ChannelPage& page() const { return *page_; }  // for what is written once
-    const std::byte* books() const { return books_.data(); }
-    std::size_t books_size() const { return books_.size(); }
+    const std::byte* books() const { return has_books_ ? books_.data() : nullptr; }
     const std::byte* ring() const { return ring_.data(); }
     const std::string& directory() const { return directory_; }
 
@@ -110,6 +110,9 @@ class ChannelReader {
         if (ring_.size() < sizeof(RingHeader) || ring->magic.load(std::memory_order_acquire) != ring_magic ||
             ring->version != layout_version || ring_.size() != ring_file_size(ring->capacity))
             throw ChannelError(directory_ + "/ring: not a ring of this version of feedhandler");
+        const auto* table = reinterpret_cast<const book::TableHeader*>(books_.data());
+        has_books_ = books_.size() >= book::books_file_size &&
+                     table->magic.load(std::memory_order_acquire) == books_magic && table->version == layout_version;
         struct stat status {};
         if (::fstat(channel_.fd(), &status) != 0) fail(directory_ + "/channel", "cannot stat");
         inode_ = status.st_ino;
@@ -133,6 +136,7 @@ class ChannelReader {
     Mapping books_;
     const ChannelPage* page_ = nullptr;
     ino_t inode_ = 0;
+    bool has_books_ = false;
     bool had_writer_ = false;
 };
 

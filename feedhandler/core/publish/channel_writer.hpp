@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -125,6 +126,7 @@ class ChannelWriter {
         CounterSlot slot{};
         session.copy(slot.session, sizeof slot.session - 1);
         slot.ts_ns = ts_ns;
+        slot.next_sequence = page_->next_sequence.load(std::memory_order_relaxed);
         slot.counters = counters;
         slot.counters.records = ring_.records();
         const std::uint64_t next = page_->counters_version.load(std::memory_order_relaxed) + 1;

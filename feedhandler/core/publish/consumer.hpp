@@ -8,16 +8,24 @@
 #include <sched.h>
 #include <time.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "../book/table_reader.hpp"
 #include "../record/dbn.hpp"
 #include "channel_reader.hpp"
 #include "ring_reader.hpp"
+#include "symbols.hpp"
 
 namespace fh::publish {
 
@@ -31,12 +39,15 @@ struct WaitStrategy {
 
 class Consumer {
   public:
-    // `schema_mask`: dbn::schema_bit of each schema wanted. `directory`: RUNTIME_DIR/NAME.
-    Consumer(const std::string& directory, std::uint32_t schema_mask,
+    // `directory`: RUNTIME_DIR/NAME. `schema_mask`: dbn::schema_bit of each schema wanted. `symbols`: those
+    // whose records are wanted; empty: all. Events always pass.
+    Consumer(const std::string& directory, std::uint32_t schema_mask, const std::vector<std::string>& symbols = {},
              const WaitStrategy& strategy = WaitStrategy{})
         : schema_mask_(schema_mask),
           strategy_(strategy),
-          channel_(std::make_unique<ChannelReader>(directory)) {
+          channel_(std::make_unique<ChannelReader>(directory)),
+          directory_(channel_->books()),
+          wanted_(symbols) {
         ring_.emplace(channel_->ring());
         ring_->skip_to_tail();
         register_consumer(directory);
@@ -50,6 +61,7 @@ class Consumer {
         std::size_t records = 0;
         const auto filter = [&](const RecordHeader& header, const std::byte* body) {
             if ((schema_mask_ >> header.schema & 1) == 0) return;
+            if (header.schema < dbn::schema_count && !wanted_(directory_, instrument_of(body))) return;
             handler(header, body);
             ++records;
         };
@@ -78,6 +90,32 @@ class Consumer {
         }
     }
 
+    // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same before and after the
+    // look at the book, so that a book of a bad moment never carries a good state.
+    ReadResult book(std::uint32_t instrument_id, BookView& out, std::uint8_t& state_out) const {
+        if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
+        for (;;) {
+            const std::uint64_t before = channel_->state_word();
+            const ReadResult result = read_book(channel_->books(), instrument_id, out);
+            std::atomic_thread_fence(std::memory_order_acquire);
+            state_out = state();
+            if (channel_->state_word() == before) return result;
+        }
+    }
+
+    // By symbol ("AAPL").
+    ReadResult book(std::string_view symbol, BookView& out, std::uint8_t& state_out) const {
+        if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
+        const auto instrument_id = find_instrument(channel_->books(), symbol);
+        return instrument_id ? book(*instrument_id, out, state_out) : ReadResult::no_such_instrument;
+    }
+
+    std::string symbol(std::uint32_t instrument_id) {  // "": not named (yet)
+        const std::uint64_t symbol = directory_.symbol(instrument_id);
+        return symbol == 0 ? std::string() : unpack_symbol(symbol);
+    }
+    SymbolDirectory& symbols() { return directory_; }
+
     std::uint8_t state(std::int64_t now = monotonic_now_ns()) const { return channel_->state(now); }
     std::uint8_t seen_state() const { return seen_state_; }  // when wait() last looked
     const ChannelReader& channel() const { return *channel_; }
@@ -94,6 +132,12 @@ class Consumer {
     }
 
   private:
+    static std::uint32_t instrument_of(const std::byte* body) {
+        std::uint32_t instrument_id;
+        std::memcpy(&instrument_id, body + offsetof(dbn::Header, instrument_id), sizeof instrument_id);
+        return instrument_id;
+    }
+
     static void pause() {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
@@ -116,6 +160,7 @@ class Consumer {
             lost_before_ = lost();
             channel_ = std::move(next);
             ring_.emplace(channel_->ring());
+            directory_ = SymbolDirectory(channel_->books());
             ++restarts_;
         } catch (const ChannelError&) {  // half made, or taken away: still dead, look again
         }
@@ -132,6 +177,8 @@ class Consumer {
     WaitStrategy strategy_;
     std::unique_ptr<ChannelReader> channel_;
     std::optional<RingReader> ring_;
+    SymbolDirectory directory_;
+    SymbolFilter wanted_;
     FileDescriptor lock_;
     std::uint64_t lost_before_ = 0;
     std::uint64_t restarts_ = 0;

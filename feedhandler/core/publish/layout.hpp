@@ -49,6 +49,7 @@ struct GapSlot {
 struct CounterSlot {
     char session[16];    // MoldUDP64 session, NUL padded
     std::int64_t ts_ns;  // UTC, of the copy
+    std::uint64_t next_sequence;  // at the moment of the copy: adds up with the counters
     Counters counters;
 };
 

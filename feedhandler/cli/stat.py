@@ -1,0 +1,66 @@
+"""`feedhandler stat`: counters of a channel."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from feedhandler.cli._follow import dead, open_console, runtime_dir_option
+from feedhandler.config.runtime_dir import channel_dir
+from feedhandler.metrics.snapshot import open_reader, snapshot
+
+
+@click.command("stat", epilog="Example: feedhandler stat xnas-itch --watch")
+@click.argument("channel")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one each time).")
+@click.option("--watch", is_flag=True, help="Print again each second until interrupted.")
+@click.option("--describe", is_flag=True, help="Say what each counter counts.")
+@runtime_dir_option
+def command(channel: str, as_json: bool, watch: bool, describe: bool, runtime_dir: str | None) -> None:
+    """Show the counters of CHANNEL: by line, by gap, of recovery and of the feed.
+
+    Counters of a channel whose daemon died are its last ones; the exit status is then 1.
+    """
+    folder = channel_dir(channel, runtime_dir)
+    while True:
+        stat = snapshot(open_reader(folder))  # anew each time: the daemon may have been restarted
+        if as_json:
+            click.echo(json.dumps(stat))
+        else:
+            _print_tables(stat, describe, clear=watch)
+        sys.stdout.flush()
+        if stat["state"] == "DEAD":
+            raise dead(stat["channel"])
+        if not watch:
+            return
+        time.sleep(1.0)
+
+
+def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
+    """Print the counters for people: a column a line, then the rest."""
+    from rich.table import Table
+
+    from feedhandler import _core
+
+    texts = _core.counter_descriptions()
+    console = open_console(clear)
+    session = f"session {stat['session'] or '-'}, next {stat['next_sequence']}, up {stat['uptime_s']:.0f} s"
+    console.print(f"[bold]{stat['channel']}[/]  {stat['state']}  {session}, consumers {stat['consumers']}")
+    lines = Table("line", *stat["lines"], *(["what it counts"] if describe else []), box=None, pad_edge=False)
+    for column in lines.columns[1 : 1 + len(stat["lines"])]:
+        column.justify = "right"
+    for name, text in texts["lines"].items():
+        values = [f"{line[name]:,}" for line in stat["lines"].values()]
+        lines.add_row(name, *values, *([text] if describe else []))
+    console.print(lines)
+    rest = Table("counter", "value", *(["what it counts"] if describe else []), box=None, pad_edge=False)
+    rest.columns[1].justify = "right"
+    for group, values in (("gaps", stat["gaps"]), ("recovery", stat["recovery"]), ("feed", stat)):
+        for name, text in texts[group].items():
+            label = name if group == "feed" else f"{group}.{name}"
+            rest.add_row(label, f"{values[name]:,}", *([text] if describe else []))
+    for schema, count in stat["records"].items():
+        rest.add_row(f"records.{schema}", f"{count:,}", *(["records published"] if describe else []))
+    console.print(rest)
