@@ -186,7 +186,7 @@ def stream_metadata(consumer: Consumer, schema: str) -> bytes:
     """Return the DBN metadata of a live stream of one schema from now on."""
     info, symbols = consumer.info, consumer.symbols()
     today = datetime.now(UTC).date()
-    end = today + timedelta(days=1)
+    end = today + timedelta(days=2)  # an evening in New York is the next day in UTC
     mappings: list[Any] = [
         _Mapping(name, [_Interval(today, end, str(number))]) for number, name in symbols.items()
     ]

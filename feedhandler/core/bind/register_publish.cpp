@@ -6,15 +6,17 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <chrono>
+#include <memory>
 #include <span>
 
 #include "bind/register.hpp"
+#include "book/table.hpp"
 #include "publish/batches.hpp"
 #include "publish/channel_reader.hpp"
 #include "publish/channel_writer.hpp"
 #include "publish/consumer.hpp"
 #include "publish/consumer_count.hpp"
+#include "record/normalizer.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -140,8 +142,37 @@ GapRecord gap_from_dict(const nb::dict& in) {
 
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig>;
 
+// A channel's writer with a normalizer behind it, so that books and records come out of real messages.
+struct PythonWriter : ChannelWriter {
+    using Normalizer = record::Normalizer<publish::RingWriter>;
+    using ChannelWriter::ChannelWriter;
+    std::unique_ptr<Normalizer> normalizer;
+
+    void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages,
+               std::int64_t ts_recv_ns) {
+        if (books().size() < book::books_file_size)
+            throw nb::value_error("apply: make the channel with books=True");
+        if (!normalizer) {
+            record::NormalizerSettings settings;
+            settings.limits = {100'000, 64, 1'000};
+            normalizer = std::make_unique<Normalizer>(ring(), books().data(), settings);
+        }
+        std::vector<Message> spans;
+        for (const nb::bytes& message : messages)
+            spans.push_back({reinterpret_cast<const std::uint8_t*>(message.c_str()),
+                             static_cast<std::uint16_t>(message.size())});
+        normalizer->set_state(state());
+        normalizer->on_messages(first_sequence, spans, ts_recv_ns, TimestampKind::user);
+        set_next_sequence(first_sequence + messages.size());
+    }
+
+    void clear(std::uint64_t sequence, std::int64_t ts_ns) {
+        if (normalizer) normalizer->on_clear(sequence, ts_ns);
+    }
+};
+
 // Records of one schema, back to back, as one message each: sequence numbers count from first_sequence.
-std::size_t write_records(ChannelWriter& writer, unsigned schema, const Bytes& bodies,
+std::size_t write_records(PythonWriter& writer, unsigned schema, const Bytes& bodies,
                           std::uint32_t first_sequence, std::size_t records_per_commit) {
     if (schema >= dbn::schema_sizes.size()) throw nb::value_error("schema: 0 to 7 are allowed");
     const std::size_t size = dbn::schema_sizes[schema];
@@ -158,7 +189,7 @@ std::size_t write_records(ChannelWriter& writer, unsigned schema, const Bytes& b
     return count;
 }
 
-void write_event(ChannelWriter& writer, unsigned type, unsigned state, unsigned previous, std::uint64_t first,
+void write_event(PythonWriter& writer, unsigned type, unsigned state, unsigned previous, std::uint64_t first,
                  std::uint64_t last, unsigned line, const std::string& session, std::int64_t ts_ns) {
     Event event{};
     event.ts_ns = ts_ns;
@@ -172,7 +203,7 @@ void write_event(ChannelWriter& writer, unsigned type, unsigned state, unsigned 
     writer.publish(event, static_cast<std::uint32_t>(last));
 }
 
-void write_counters(ChannelWriter& writer, const std::vector<nb::dict>& lines, const nb::dict& gaps,
+void write_counters(PythonWriter& writer, const std::vector<nb::dict>& lines, const nb::dict& gaps,
                     const nb::dict& recovery, const nb::dict& feed, const std::string& session,
                     std::int64_t ts_ns) {
     Counters counters;
@@ -184,54 +215,56 @@ void write_counters(ChannelWriter& writer, const std::vector<nb::dict>& lines, c
     writer.put_counters(counters, session, ts_ns);
 }
 
-void init_writer(ChannelWriter* self, const std::string& directory, const std::string& channel,
+void init_writer(PythonWriter* self, const std::string& directory, const std::string& channel,
                  const std::string& dataset, std::uint64_t epoch, std::uint32_t schema_mask,
                  std::uint32_t depth, std::uint32_t publisher_id, std::int64_t midnight_ns,
-                 std::uint32_t trading_day, std::uint64_t ring_bytes, std::size_t books_bytes,
+                 std::uint32_t trading_day, std::uint64_t ring_bytes, bool books,
                  const std::vector<std::string>& lines, const std::vector<std::string>& servers) {
-    new (self)
-        ChannelWriter(ChannelSettings{directory, channel, dataset, epoch, schema_mask, depth, publisher_id,
-                                      midnight_ns, trading_day, ring_bytes, books_bytes, lines, servers});
+    new (self) PythonWriter(ChannelSettings{directory, channel, dataset, epoch, schema_mask, depth,
+                                            publisher_id, midnight_ns, trading_day, ring_bytes,
+                                            books ? book::books_file_size : 4096, lines, servers});
 }
 
 void register_writer(nb::module_& m) {
-    nb::class_<ChannelWriter>(m, "ChannelWriter",
-                              "Writes a channel's shared memory: what the daemon does, for tests and tools.")
+    nb::class_<PythonWriter>(m, "ChannelWriter",
+                             "Writes a channel's shared memory: what the daemon does, for tests and tools.")
         .def("__init__", &init_writer, "directory"_a, "channel"_a, "dataset"_a = "XNAS.ITCH", "epoch"_a = 1,
              "schema_mask"_a = 0x7f, "depth"_a = 10, "publisher_id"_a = 2, "midnight_ns"_a = 0,
-             "trading_day"_a = 19700101, "ring_bytes"_a = 1 << 20, "books_bytes"_a = 4096,
+             "trading_day"_a = 19700101, "ring_bytes"_a = 1 << 20, "books"_a = false,
              "lines"_a = std::vector<std::string>{"A", "B"}, "servers"_a = std::vector<std::string>{})
         .def(
-            "own", [](ChannelWriter& self) { self.own(publish::monotonic_now_ns()); },
+            "own", [](PythonWriter& self) { self.own(publish::monotonic_now_ns()); },
             "Take the owner's mutex on this thread and put the files in place.")
-        .def("release", &ChannelWriter::release, "Clean stop, on the owning thread: readers see DEAD.")
-        .def("heartbeat", [](ChannelWriter& self) { self.heartbeat(publish::monotonic_now_ns()); })
+        .def(
+            "release", [](PythonWriter& self) { self.release(); },
+            "Clean stop, on the owning thread: readers see DEAD.")
+        .def("heartbeat", [](PythonWriter& self) { self.heartbeat(publish::monotonic_now_ns()); })
         .def(
             "set_state",
-            [](ChannelWriter& self, unsigned state) { self.set_state(static_cast<FeedState>(state)); },
+            [](PythonWriter& self, unsigned state) { self.set_state(static_cast<FeedState>(state)); },
             "state"_a)
-        .def("set_next_sequence", &ChannelWriter::set_next_sequence, "next_sequence"_a)
+        .def(
+            "set_next_sequence", [](PythonWriter& self, std::uint64_t next) { self.set_next_sequence(next); },
+            "next_sequence"_a)
         .def("write", &write_records, "schema"_a, "bodies"_a, "first_sequence"_a = 1,
              "records_per_commit"_a = 1,
              "Publish records of one schema from a flat uint8 array; the GIL is released.")
+        .def("apply", &PythonWriter::apply, "first_sequence"_a, "messages"_a, "ts_recv_ns"_a = 0,
+             "Put messages through a normalizer: books and records as the daemon makes them.")
+        .def("clear", &PythonWriter::clear, "sequence"_a, "ts_ns"_a = 0)
         .def("event", &write_event, "type"_a, "state"_a = 0, "previous"_a = 0, "first"_a = 0, "last"_a = 0,
              "line"_a = 255, "session"_a = "", "ts_ns"_a = 0)
         .def("put_counters", &write_counters, "lines"_a, "gaps"_a, "recovery"_a, "feed"_a, "session"_a = "",
              "ts_ns"_a = 0)
         .def(
             "add_gap",
-            [](ChannelWriter& self, const nb::dict& gap) { return self.add_gap(gap_from_dict(gap)); },
-            "gap"_a)
+            [](PythonWriter& self, const nb::dict& gap) { return self.add_gap(gap_from_dict(gap)); }, "gap"_a)
         .def(
             "update_gap",
-            [](ChannelWriter& self, std::uint64_t index, const nb::dict& gap) {
+            [](PythonWriter& self, std::uint64_t index, const nb::dict& gap) {
                 self.update_gap(index, gap_from_dict(gap));
             },
-            "index"_a, "gap"_a)
-        .def_prop_ro("books", [](ChannelWriter& self) {
-            return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(self.books().data(),
-                                                                     {self.books().size()}, nb::find(self));
-        });
+            "index"_a, "gap"_a);
 }
 
 // ---- readers
@@ -254,21 +287,24 @@ void register_reader(nb::module_& m) {
              [](const ChannelReader& self) { return publish::count_consumers(self.directory()); });
 }
 
-// (sequence, ts_event_ns, state, trading_status, incomplete, bids, asks): sides as bytes of BookLevel; None: no such symbol.
+// (sequence, ts_event_ns, state, trading_status, incomplete, bids, asks): sides as bytes of BookLevel; None:
+// no such symbol.
 nb::object read_python_book(const publish::Consumer& consumer, const std::string& symbol) {
     BookView view;
     std::uint8_t state = state_dead;
     const ReadResult result = consumer.book(symbol, view, state);
     if (result == ReadResult::no_such_instrument) return nb::none();
-    if (result == ReadResult::torn) {  // the writer died or stands still inside this book: nothing in it may be believed
-        if (state == static_cast<std::uint8_t>(FeedState::live)) state = static_cast<std::uint8_t>(FeedState::stale);
+    if (result == ReadResult::torn) {  // the writer died or stands still inside this book: nothing in it may
+                                       // be believed
+        if (state == static_cast<std::uint8_t>(FeedState::live))
+            state = static_cast<std::uint8_t>(FeedState::stale);
         view = BookView{};
     }
     const auto side = [](const auto& levels, std::uint32_t count) {
         return nb::bytes(reinterpret_cast<const char*>(levels.data()), count * sizeof(BookLevel));
     };
-    return nb::make_tuple(view.sequence, view.ts_event_ns, state, static_cast<int>(view.trading_status), view.incomplete,
-                          side(view.bids, view.bid_count), side(view.asks, view.ask_count));
+    return nb::make_tuple(view.sequence, view.ts_event_ns, state, static_cast<int>(view.trading_status),
+                          view.incomplete, side(view.bids, view.bid_count), side(view.asks, view.ask_count));
 }
 
 nb::dict all_symbols(publish::Consumer& consumer) {
@@ -339,11 +375,19 @@ void register_consumer(nb::module_& m) {
         .def_prop_ro("epoch", [](const PythonConsumer& self) { return self.consumer.epoch(); })
         .def_prop_ro("next_sequence",
                      [](const PythonConsumer& self) { return self.consumer.channel().next_sequence(); })
-        .def("symbol", [](PythonConsumer& self, std::uint32_t id) { return self.consumer.symbol(id); }, "instrument_id"_a)
-        .def("symbols", [](PythonConsumer& self) { return all_symbols(self.consumer); }, "{instrument_id: symbol}")
-        .def("book", [](const PythonConsumer& self, const std::string& symbol) { return read_python_book(self.consumer, symbol); },
-             "symbol"_a,
-             nb::sig("def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None"))
+        .def(
+            "symbol", [](PythonConsumer& self, std::uint32_t id) { return self.consumer.symbol(id); },
+            "instrument_id"_a)
+        .def(
+            "symbols", [](PythonConsumer& self) { return all_symbols(self.consumer); },
+            "{instrument_id: symbol}")
+        .def(
+            "book",
+            [](const PythonConsumer& self, const std::string& symbol) {
+                return read_python_book(self.consumer, symbol);
+            },
+            "symbol"_a,
+            nb::sig("def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None"))
         .def("info", [](const PythonConsumer& self) { return channel_info(self.consumer.channel()); });
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "book/memory.hpp"
+#include "memory.hpp"
 
 namespace fh::book {
 

@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "book/levels.hpp"
-#include "publish/layout.hpp"
+#include "levels.hpp"
+#include "../publish/layout.hpp"
 
 namespace fh::book {
 

@@ -10,8 +10,8 @@
 #include <optional>
 #include <string_view>
 
-#include "book/order.hpp"
-#include "book/table.hpp"
+#include "order.hpp"
+#include "table.hpp"
 
 namespace fh {
 

@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <linux/futex.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -41,27 +42,34 @@ class ChannelReader {
     }
 
     // Is there a daemon? One load: the kernel marks the mutex when its owner dies, before it tears the memory
-    // down.
-    bool alive() const {
+    // down. Only when the heart has not beaten for a second is the lock asked too: whatever ended without its
+    // mark.
+    bool alive(std::int64_t monotonic_ns = monotonic_now_ns()) const {
         const auto* word = reinterpret_cast<const std::uint32_t*>(&page_->owner);
         const std::uint32_t owner = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-        constexpr std::uint32_t owner_died = 0x40000000, thread_id = 0x3fffffff;  // linux/futex.h
-        return (owner & owner_died) == 0 && (owner & thread_id) != 0 && had_writer_;
+        if ((owner & FUTEX_OWNER_DIED) != 0 || (owner & FUTEX_TID_MASK) == 0 || !had_writer_) return false;
+        return beats(monotonic_ns) || is_write_locked(channel_.fd());
     }
 
     // 0..4 as FeedState, or state_dead. A daemon that lives but has not beaten for a second: STALE.
     std::uint8_t state(std::int64_t monotonic_ns = monotonic_now_ns()) const {
         const FeedState state = word_state(state_word());
-        const std::int64_t age = monotonic_ns - page_->heartbeat_ns.load(std::memory_order_acquire);
-        if (!alive()) return state_dead;
-        return static_cast<std::uint8_t>(age > heartbeat_timeout_ns ? FeedState::stale : state);
+        if (!alive(monotonic_ns)) return state_dead;
+        return static_cast<std::uint8_t>(beats(monotonic_ns) ? state : FeedState::stale);
     }
 
     std::uint64_t state_word() const { return page_->state.load(std::memory_order_acquire); }
     std::uint64_t next_sequence() const { return page_->next_sequence.load(std::memory_order_acquire); }
     std::uint64_t progress() const { return page_->progress.load(std::memory_order_relaxed); }
     const ChannelPage& page() const { return *page_; }  // for what is written once
-    const std::byte* books() const { return has_books_ ? books_.data() : nullptr; }
+    // nullptr when there is no table (yet) in the file.
+    const std::byte* books() const {
+        if (books_.size() < book::books_file_size) return nullptr;
+        const auto* table = reinterpret_cast<const book::TableHeader*>(books_.data());
+        const bool whole =
+            table->magic.load(std::memory_order_acquire) == books_magic && table->version == layout_version;
+        return whole ? books_.data() : nullptr;
+    }
     const std::byte* ring() const { return ring_.data(); }
     const std::string& directory() const { return directory_; }
 
@@ -93,6 +101,10 @@ class ChannelReader {
     std::uint64_t gap_count() const { return page_->gap_count.load(std::memory_order_acquire); }
 
   private:
+    bool beats(std::int64_t monotonic_ns) const {
+        return monotonic_ns - page_->heartbeat_ns.load(std::memory_order_acquire) <= heartbeat_timeout_ns;
+    }
+
     static ino_t inode(const std::string& path) {
         struct stat status {};
         return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
@@ -110,9 +122,6 @@ class ChannelReader {
         if (ring_.size() < sizeof(RingHeader) || ring->magic.load(std::memory_order_acquire) != ring_magic ||
             ring->version != layout_version || ring_.size() != ring_file_size(ring->capacity))
             throw ChannelError(directory_ + "/ring: not a ring of this version of feedhandler");
-        const auto* table = reinterpret_cast<const book::TableHeader*>(books_.data());
-        has_books_ = books_.size() >= book::books_file_size &&
-                     table->magic.load(std::memory_order_acquire) == books_magic && table->version == layout_version;
         struct stat status {};
         if (::fstat(channel_.fd(), &status) != 0) fail(directory_ + "/channel", "cannot stat");
         inode_ = status.st_ino;
@@ -136,7 +145,6 @@ class ChannelReader {
     Mapping books_;
     const ChannelPage* page_ = nullptr;
     ino_t inode_ = 0;
-    bool has_books_ = false;
     bool had_writer_ = false;
 };
 

@@ -7,6 +7,7 @@
 // the robust mutex tells.
 #pragma once
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -67,6 +68,7 @@ class ChannelWriter {
         if (!visible_)
             for (const char* name : {"/channel.new", "/ring.new", "/books.new"})
                 ::unlink((directory_ + name).c_str());
+        if (owned_) abandon();
     }
 
     // On the receive thread, before the first packet: from here on the channel lives as long as this thread
@@ -75,6 +77,7 @@ class ChannelWriter {
         init_owner();
         if (const int error = pthread_mutex_lock(&page_->owner))
             fail(directory_, "cannot take the owner's mutex", error);
+        owned_ = true;
         heartbeat(monotonic_ns);
         for (const char* name : {"/ring", "/books", "/channel"}) {  // the channel last: it names the epoch
             const std::string path = directory_ + name;
@@ -85,7 +88,7 @@ class ChannelWriter {
 
     // On the same thread, at a clean stop: readers see DEAD.
     void release() {
-        if (visible_) pthread_mutex_unlock(&page_->owner);
+        if (owned_ && pthread_mutex_unlock(&page_->owner) == 0) owned_ = false;
     }
 
     RingWriter& ring() { return ring_; }
@@ -197,6 +200,17 @@ class ChannelWriter {
         page_->magic.store(channel_magic, std::memory_order_release);
     }
 
+    // Destroyed without release(), perhaps on another thread than the owner's: mark what the kernel could not
+    // find once the memory is unmapped, and leave it mapped, for the owner's list of robust mutexes runs
+    // through it.
+    void abandon() {
+        release();
+        if (!owned_) return;
+        __atomic_fetch_or(reinterpret_cast<std::uint32_t*>(&page_->owner), FUTEX_OWNER_DIED,
+                          __ATOMIC_RELEASE);
+        new Mapping(std::move(channel_));
+    }
+
     void init_owner() {
         pthread_mutexattr_t attributes;
         pthread_mutexattr_init(&attributes);
@@ -223,6 +237,7 @@ class ChannelWriter {
     ChannelPage* page_;
     RingWriter ring_;
     bool visible_ = false;
+    bool owned_ = false;
 };
 
 }  // namespace fh::publish

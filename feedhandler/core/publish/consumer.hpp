@@ -41,12 +41,11 @@ class Consumer {
   public:
     // `directory`: RUNTIME_DIR/NAME. `schema_mask`: dbn::schema_bit of each schema wanted. `symbols`: those
     // whose records are wanted; empty: all. Events always pass.
-    Consumer(const std::string& directory, std::uint32_t schema_mask, const std::vector<std::string>& symbols = {},
-             const WaitStrategy& strategy = WaitStrategy{})
+    Consumer(const std::string& directory, std::uint32_t schema_mask,
+             const std::vector<std::string>& symbols = {}, const WaitStrategy& strategy = WaitStrategy{})
         : schema_mask_(schema_mask),
           strategy_(strategy),
           channel_(std::make_unique<ChannelReader>(directory)),
-          directory_(channel_->books()),
           wanted_(symbols) {
         ring_.emplace(channel_->ring());
         ring_->skip_to_tail();
@@ -61,7 +60,7 @@ class Consumer {
         std::size_t records = 0;
         const auto filter = [&](const RecordHeader& header, const std::byte* body) {
             if ((schema_mask_ >> header.schema & 1) == 0) return;
-            if (header.schema < dbn::schema_count && !wanted_(directory_, instrument_of(body))) return;
+            if (header.schema < dbn::schema_count && !wanted_(symbols(), instrument_of(body))) return;
             handler(header, body);
             ++records;
         };
@@ -90,8 +89,8 @@ class Consumer {
         }
     }
 
-    // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same before and after the
-    // look at the book, so that a book of a bad moment never carries a good state.
+    // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same
+    // before and after the look at the book, so that a book of a bad moment never carries a good state.
     ReadResult book(std::uint32_t instrument_id, BookView& out, std::uint8_t& state_out) const {
         if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
         for (;;) {
@@ -111,10 +110,13 @@ class Consumer {
     }
 
     std::string symbol(std::uint32_t instrument_id) {  // "": not named (yet)
-        const std::uint64_t symbol = directory_.symbol(instrument_id);
+        const std::uint64_t symbol = symbols().symbol(instrument_id);
         return symbol == 0 ? std::string() : unpack_symbol(symbol);
     }
-    SymbolDirectory& symbols() { return directory_; }
+    SymbolDirectory& symbols() {
+        if (!directory_.has_books()) directory_ = SymbolDirectory(channel_->books());
+        return directory_;
+    }
 
     std::uint8_t state(std::int64_t now = monotonic_now_ns()) const { return channel_->state(now); }
     std::uint8_t seen_state() const { return seen_state_; }  // when wait() last looked
@@ -160,7 +162,7 @@ class Consumer {
             lost_before_ = lost();
             channel_ = std::move(next);
             ring_.emplace(channel_->ring());
-            directory_ = SymbolDirectory(channel_->books());
+            directory_ = SymbolDirectory();
             ++restarts_;
         } catch (const ChannelError&) {  // half made, or taken away: still dead, look again
         }

@@ -1,4 +1,5 @@
-// Names of instruments, out of the books file's directory. Entries stay where they are; the name in one may change (a new day).
+// Names of instruments, out of the books file's directory. Entries stay where they are; the name in one may
+// change (a new day).
 #pragma once
 
 #include <algorithm>
@@ -30,9 +31,13 @@ inline std::string unpack_symbol(std::uint64_t symbol) {
 }
 
 class SymbolDirectory {
- public:
-    // `books`: the mapped books file, nullptr when there is none: then nothing has a name.
+  public:
+    SymbolDirectory() = default;  // nothing has a name
+
+    // `books`: the mapped books file with its table.
     explicit SymbolDirectory(const std::byte* books) : books_(books) {}
+
+    bool has_books() const { return books_ != nullptr; }
 
     // 0: not named (yet).
     std::uint64_t symbol(std::uint32_t instrument_id) {
@@ -50,7 +55,7 @@ class SymbolDirectory {
             visit(entries()[i].instrument_id, __atomic_load_n(&entries()[i].symbol, __ATOMIC_RELAXED));
     }
 
- private:
+  private:
     const book::DirectoryEntry* entries() const {
         return reinterpret_cast<const book::DirectoryEntry*>(books_ + book::directory_offset);
     }
@@ -68,14 +73,14 @@ class SymbolDirectory {
         return true;
     }
 
-    const std::byte* books_;
+    const std::byte* books_ = nullptr;
     std::vector<std::uint32_t> index_;  // by instrument id: entry + 1
     std::uint32_t known_ = 0;
 };
 
 // Which records are wanted: those of some symbols, or all. Follows the directory as symbols become known.
 class SymbolFilter {
- public:
+  public:
     explicit SymbolFilter(const std::vector<std::string>& names) {
         for (const std::string& name : names) wanted_.push_back(pack_symbol(name));
     }
@@ -85,11 +90,12 @@ class SymbolFilter {
         const std::uint64_t symbol = directory.symbol(instrument_id);
         if (instrument_id >= answers_.size()) answers_.resize(instrument_id + 1);
         Answer& answer = answers_[instrument_id];
-        if (answer.symbol != symbol) answer = {symbol, std::find(wanted_.begin(), wanted_.end(), symbol) != wanted_.end()};
+        if (answer.symbol != symbol)
+            answer = {symbol, std::find(wanted_.begin(), wanted_.end(), symbol) != wanted_.end()};
         return answer.wanted;
     }
 
- private:
+  private:
     struct Answer {
         std::uint64_t symbol = 0;
         bool wanted = false;
