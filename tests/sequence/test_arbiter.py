@@ -675,6 +675,14 @@ def test_far_number_that_goes_on_is_believed_and_given_up_at_once() -> None:
     assert arbiter.counters()["lines"][0]["missing"] == far - 4 + 2
 
 
+def test_held_messages_near_the_last_number_are_delivered() -> None:
+    """Reaching for the next numbers in turn does not wrap either."""
+    last = 2**64 - 1
+    arbiter = started(3, servers=0, max_gap_messages=0)
+    arbiter.on_packet(0, packet(last - 3, 2), NOW)
+    assert arbiter.on_timer(NOW + WAIT)[-1] == messages(last - 3, 2)
+
+
 def test_numbers_up_to_the_last_of_64_bits() -> None:
     """The end of the number space does not wrap."""
     last = 2**64 - 1

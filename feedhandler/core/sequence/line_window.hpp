@@ -23,8 +23,10 @@ class LineWindow {
 
     void mark(std::uint64_t first, std::uint64_t end) {
         if (first == end_) [[likely]] {  // in order: the bits of this lap's numbers are simply written
-            set(first, end);
-            distinct_ += end - first;
+            const std::uint64_t bit = first % 64, bits = end - first;
+            if (bit + bits < 64) [[likely]] words_[first % window_ / 64] |= ((std::uint64_t{1} << bits) - 1) << bit;
+            else set(first, end);
+            distinct_ += bits;
             end_ = end;
             return;
         }
