@@ -1,31 +1,35 @@
 """Writes records as DBN files: one schema each, `SCHEMA.dbn.zst`, with symbol mappings."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import databento_dbn
 import zstandard
 
 from feedhandler.errors import RunError, UsageError
 
+if TYPE_CHECKING:
+    from databento_dbn.metadata import MappingInterval, SymbolMapping
+
 DBN_VERSION = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Interval:  # as databento_dbn takes it
     start_date: date
     end_date: date  # exclusive
     symbol: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Mapping:
     raw_symbol: str
-    intervals: list[_Interval]
+    intervals: "Sequence[MappingInterval]"
 
 
 def metadata(schema: str, dataset: str, symbols: list[tuple[int, str]], first_ns: int, last_ns: int) -> bytes:
@@ -39,15 +43,18 @@ def metadata(schema: str, dataset: str, symbols: list[tuple[int, str]], first_ns
     ids: dict[str, list[int]] = {}
     for instrument_id, symbol in sorted(symbols, key=lambda entry: entry[1]):
         ids.setdefault(symbol, []).append(instrument_id)
-    # One name, one instrument a day: should a feed name two alike, the first keeps it.
-    mappings = [_Mapping(symbol, [_Interval(start, end, str(min(found)))]) for symbol, found in ids.items()]
-    return databento_dbn.Metadata(  # type: ignore[no-any-return]
+    # After a change of session a symbol may have another id: then both map to it.
+    mappings: list[SymbolMapping] = [
+        _Mapping(symbol, [_Interval(start, end, str(instrument_id)) for instrument_id in found])
+        for symbol, found in ids.items()
+    ]
+    return databento_dbn.Metadata(
         dataset=dataset,
         schema=databento_dbn.Schema.from_str(schema),
         start=max(first_ns, 0),
         end=max(last_ns, 0) + 1,
-        stype_in=databento_dbn.SType.RAW_SYMBOL,
-        stype_out=databento_dbn.SType.INSTRUMENT_ID,
+        stype_in=databento_dbn.SType.from_str("raw_symbol"),
+        stype_out=databento_dbn.SType.from_str("instrument_id"),
         symbols=list(ids),
         partial=[],
         not_found=[],
@@ -102,7 +109,7 @@ class DbnFiles:
             head = metadata(schema, self._dataset, symbols, first_ns, last_ns)
             path = self.path(schema)
             try:
-                writer.close()
+                writer.flush(zstandard.FLUSH_FRAME)
                 file.seek(0)
                 unfinished = path.with_suffix(".part")
                 with unfinished.open("wb") as whole:

@@ -211,7 +211,7 @@ class Player:
         elapsed_s = elapsed_ns / 1e9
         counts["elapsed_s"] = round(elapsed_s, 6)
         counts["messages_per_s"] = round(counts["messages"] / elapsed_s) if elapsed_s > 0 else 0
-        return Played(counts, symbols, books, self._failures(), first_ns, replay.last_ns)
+        return Played(counts, symbols, books, self._failures(), first_ns, replay.clock_ns)
 
     def _failures(self) -> tuple[str, ...]:
         path, end = self.source.path, self._replay.input_end()

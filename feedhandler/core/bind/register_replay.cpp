@@ -314,7 +314,7 @@ void register_replay(nb::module_& m) {
                      "(session, first number, end) of every session, after scan().")
         .def_prop_ro("packets", [](const Replay& r) { return r.scanned().packets; })
         .def_prop_ro("first_ns", [](const Replay& r) { return r.scanned().first_ns; })
-        .def_prop_ro("last_ns", [](const Replay& r) { return r.scanned().last_ns; })
+        .def_prop_ro("clock_ns", [](Replay& r) { return r.runner().clock_ns(); })
         .def_prop_ro("packets_played", [](Replay& r) { return r.runner().packets_played(); })
         .def_prop_ro("next_packet_ns", [](Replay& r) { return r.runner().next_packet_ns(); });
 }

@@ -72,6 +72,8 @@ class Runner {
     std::uint64_t packets_played() const { return played_; }
     // UTC ns of the next packet; INT64_MAX behind the last.
     std::int64_t next_packet_ns() const { return has_packet_ ? packet_.ts_ns : never; }
+    // UTC ns of the virtual clock: at the end, no record was received later.
+    std::int64_t clock_ns() const { return clock_ns_; }
     const receive::FaultCounts& faults(std::size_t line) const { return lossy_[line].counts(); }
     const auto& arbiter() const { return pipeline_.arbiter(); }
 
