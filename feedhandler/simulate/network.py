@@ -60,7 +60,7 @@ class Transmission:
     def __init__(self, exchange: _core.Exchange, settings: NetworkSettings, messages: int) -> None:
         self.settings = settings
         self.error: BaseException | None = None
-        self._store = _make_store(settings, messages) if settings.rewind else None
+        self._store = _make_store(settings, messages) if settings.rewind is not None else None
         try:
             self.server = self._make_server()
             targets = [
@@ -78,7 +78,7 @@ class Transmission:
                 lead_ns=round(settings.lead_s * 1e9),
                 linger_ns=round(settings.linger_s * 1e9),
                 seed=settings.seed,
-                store=np.frombuffer(self._store.memory, np.uint8) if self._store else None,
+                store=np.frombuffer(self._store.memory, np.uint8) if self._store is not None else None,
             )
         except RuntimeError as error:
             raise RunError(f"--send: {error}") from error

@@ -287,8 +287,10 @@ class Exchange {
     // Interest of retail investors, now and then a market maker's change.
     void rare() {
         const std::uint32_t symbol = flow_.draw_symbol();
-        if (random_.below(8) == 0)
-            return send_position(market_, symbol, random_.below(8), random_.below(2) == 0 ? 'E' : 'A');
+        if (random_.below(8) == 0) {
+            const std::uint32_t maker = random_.below(8);
+            return send_position(market_, symbol, maker, random_.below(2) == 0 ? 'E' : 'A');
+        }
         send_interest(symbol);
     }
 

@@ -47,8 +47,8 @@ inline std::vector<Listing> make_listings(std::uint32_t count, std::uint64_t see
         if (!taken.insert(std::bit_cast<std::uint64_t>(name)).second) continue;
         // Log-uniform between $4 and $1024 in steps of a cent; one in sixty trades below a dollar in steps of
         // $0.0001.
-        std::uint32_t price =
-            static_cast<std::uint32_t>(random.log_uniform(2, 10)) * 10000 + random.below(100) * 100;
+        auto price = static_cast<std::uint32_t>(random.log_uniform(2, 10)) * 10000;
+        price += random.below(100) * 100;
         if (random.below(60) == 0) price = 1000 + random.below(8000);
         listings.push_back({name, price, static_cast<std::uint16_t>(listings.size())});
     }
