@@ -113,3 +113,37 @@ def test_wireshark_dissects_the_same_messages(capture: Path) -> None:
             [str(count)],
             [message.hex() or "<MISSING>" for message in messages],
         ]
+
+
+def replay(capture: Path, *options: str) -> tuple[int, dict[str, object]]:
+    """Exit status and JSON of the real command."""
+    command = [sys.executable, "-c", "from feedhandler.cli import main; main()", "replay", str(capture), "--json"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout, result.stderr
+    return result.returncode, json.loads(result.stdout)
+
+
+@each_capture
+def test_replay_gives_the_answer(capture: Path) -> None:
+    """Every key that does not depend on the machine, and exit status 1 where messages stay lost."""
+    status, told = replay(capture)
+    assert {key: value for key, value in told.items() if key not in NOT_REPEATABLE} == answer(capture)
+    assert set(told) == set(answer(capture)) | set(NOT_REPEATABLE)
+    assert status == (1 if told["unrecovered"] else 0)
+
+
+def test_line_alone_is_replayed_with_its_own_losses() -> None:
+    """Only line A of a capture in which A lost packets: its messages are nowhere else, so they stay lost."""
+    capture = PCAPS / "one_gap.pcap"
+    datagrams = [(d.ts_ns, 0, d.payload) for d in read_datagrams(capture) if GROUPS[d.group, d.port] == 0]
+    status, told = replay(capture, "--group", "239.192.1.1:26477", "--lines", "1")
+    assert {key: value for key, value in told.items() if key not in NOT_REPEATABLE} == expected.replay(datagrams)
+    assert (status, told["unrecovered"]) == (1, answer(capture)["recovered_rewind"])
+
+
+def test_without_a_server_what_a_line_is_late_with_stays_lost() -> None:
+    """`--no-rewind` and B 5 ms behind: waiting ends after 1 ms, and nobody else is there to ask."""
+    capture = PCAPS / "one_gap.pcap"
+    status, told = replay(capture, "--no-rewind")
+    assert (status, told["unrecovered"], told["requests"]) == (1, answer(capture)["recovered_rewind"], 0)
+    assert told["state"] == "ENDED"
