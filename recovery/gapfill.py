@@ -18,6 +18,7 @@ from recovery.feeders.binaryfile import feed_binaryfile
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.lines import LineSocket
 from recovery.feeders.session import SessionFeeder
+from recovery.feeders.upstream import UpstreamFeeder
 from recovery.limits import Rate
 from recovery.server import RewindServer, ServerSettings
 from recovery.store import WHOLE_SESSION_BYTES, WHOLE_SESSION_MESSAGES, MessageStore
@@ -49,9 +50,12 @@ def run(config: GapfillConfig, log: FilteringBoundLogger) -> None:
             lines = [LineSocket(line, index, feeder) for index, line in enumerate(config.line)]
             for line in lines:
                 server.watch(line.socket, line.receive_pending)
-            _serve(server, feeder, log)
+            upstream = UpstreamFeeder(feeder, [up.host_port for up in config.upstream])
+            server.watch(upstream.socket, upstream.receive_pending)
+            _serve(server, feeder, upstream, log)
             for line in lines:
                 line.close()
+            upstream.close()
 
 
 @contextmanager
@@ -94,12 +98,14 @@ def _store(settings: Gapfill, log: FilteringBoundLogger) -> MessageStore:
     return MessageStore.create(path, max_messages=max_messages, max_bytes=max_bytes)
 
 
-def _serve(server: RewindServer, feeder: SessionFeeder, log: FilteringBoundLogger) -> None:
+def _serve(
+    server: RewindServer, feeder: SessionFeeder, upstream: UpstreamFeeder, log: FilteringBoundLogger
+) -> None:
     def stop(signal_number: int, _frame: FrameType | None) -> None:
         log.info("stopping", signal=signal.Signals(signal_number).name)
         server.stop()
 
-    reporter = _Reporter(server, feeder, log)
+    reporter = _Housekeeping(server, feeder, upstream, log)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         log.info("serving", listen="{}:{}".format(*server.address), **_held(feeder.store))
@@ -116,11 +122,16 @@ def _held(store: MessageStore) -> dict[str, object]:
     return {"session": store.session.decode(errors="replace"), "next_sequence": store.next_sequence}
 
 
-class _Reporter:
-    """Tells systemd and the log how it goes, from the loop itself: a hung loop is a silent one."""
+class _Housekeeping:
+    """What happens now and then: holes asked for, and systemd and the log told how it goes.
 
-    def __init__(self, server: RewindServer, feeder: SessionFeeder, log: FilteringBoundLogger) -> None:
-        self._server, self._feeder, self._log = server, feeder, log
+    From the loop itself.
+    """
+
+    def __init__(
+        self, server: RewindServer, feeder: SessionFeeder, upstream: UpstreamFeeder, log: FilteringBoundLogger
+    ) -> None:
+        self._server, self._feeder, self._upstream, self._log = server, feeder, upstream, log
         self._watchdog = watchdog_interval_s() is not None
         self._due = time.monotonic() + REPORT_S
         self._told: dict[str, object] = {}
@@ -128,7 +139,8 @@ class _Reporter:
 
     def counters(self) -> dict[str, object]:
         feed = {f"feed_{name}": value for name, value in asdict(self._feeder.counters).items()}
-        return asdict(self._server.counters) | {"clients": len(self._server.handler.clients)} | feed
+        up = {"upstream_requests": self._upstream.requests, "upstream_messages": self._upstream.messages}
+        return asdict(self._server.counters) | {"clients": len(self._server.handler.clients)} | feed | up
 
     def status(self) -> str:
         store, counters = self._feeder.store, self._server.counters
@@ -136,6 +148,7 @@ class _Reporter:
         return f"{session} to {store.next_sequence - 1}, {counters.replies} of {counters.requests} answered"
 
     def tick(self, now_s: float) -> None:
+        self._upstream.tick(now_s)
         if self._watchdog:
             notify("WATCHDOG=1")
         if (status := self.status()) != self._status:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from feedhandler.errors import RunError, UsageError
 
@@ -209,6 +210,11 @@ class MessageStore:
     def next_sequence(self) -> int:
         """One past the highest sequence stored; 1 when empty."""
         return int(self._header[_NEXT])
+
+    @property
+    def complete_to(self) -> int:
+        """Everything from 1 up to here, exclusive, is or was held. Known to the writer only."""
+        return self._complete if self.first_sequence == 1 else 1
 
     def __len__(self) -> int:
         """How many messages were stored in this session, overwritten ones included."""
@@ -409,20 +415,43 @@ class MessageStore:
         """The first number from `first_sequence` on that was never stored."""
         if not self.first_sequence:
             return 0
-        index = np.frombuffer(self._index, dtype=np.uint64)
-        oldest = int(self._header[_SESSION_BEGIN])
-        sequence = max(self.first_sequence, self.next_sequence - self.max_messages)
-        while sequence < self.next_sequence:
-            slot = sequence & self._mask
-            count = min(self.next_sequence - sequence, self.max_messages - slot, 1 << 20)
-            entries = index[slot : slot + count]
-            good = (entries >> np.uint64(48) == sequence >> self._shift) & (
-                entries & np.uint64(_POSITION) >= oldest
-            )
-            if not good.all():
-                return sequence + int(good.argmin())
-            sequence += count
-        return self.next_sequence
+        missing = self.next_missing(self.first_sequence, self.next_sequence)
+        return missing[0] if missing else self.next_sequence
+
+    def next_missing(self, first: int, end: int) -> tuple[int, int] | None:
+        """Return the lowest range [first, end) of numbers never stored, within the one given; None without
+        one.
+
+        What was stored and has been overwritten is not missing. A number that far back that its index entry
+        was used again is not either.
+        """
+        sequence = begin = max(first, 1, self.next_sequence - self.max_messages + 1)
+        found = False
+        while sequence < end:
+            count = min(end - sequence, self.max_messages - (sequence & self._mask), 1 << 20)
+            stored = self._was_stored(sequence, count)
+            places = np.flatnonzero(stored if found else ~stored)
+            if places.size and found:
+                return begin, sequence + int(places[0])
+            if places.size:
+                found = True
+                begin = sequence = sequence + int(places[0])
+            else:
+                sequence += count
+        return (begin, end) if found else None
+
+    def _was_stored(self, sequence: int, count: int) -> npt.NDArray[np.bool_]:
+        """Whether each of `count` numbers, all of one lap, was stored in this session."""
+        slot = sequence & self._mask
+        entries = np.frombuffer(self._index, dtype=np.uint64)[slot : slot + count]
+        this_lap = entries >> np.uint64(48) == np.uint64(sequence >> self._shift)
+        position = entries & np.uint64(_POSITION)
+        header = self._header
+        this_session = (position >= np.uint64(header[_SESSION_BEGIN])) & (
+            position < np.uint64(header[_WRITTEN])
+        )
+        stored: npt.NDArray[np.bool_] = this_lap & this_session
+        return stored
 
 
 def _lock(descriptor: int, name: str) -> None:

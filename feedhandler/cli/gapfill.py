@@ -46,6 +46,8 @@ def command(config_file: str) -> None:
       port = 26477
       interface = "127.0.0.1"
       source = ""
+      [[upstream]]                    # servers asked for what the lines lost, in order of preference
+      address = "192.0.2.10:26500"
     """
     config = load_gapfill(config_file)
 

@@ -117,7 +117,14 @@ def test_wireshark_dissects_the_same_messages(capture: Path) -> None:
 
 def replay(capture: Path, *options: str) -> tuple[int, dict[str, object]]:
     """Exit status and JSON of the real command."""
-    command = [sys.executable, "-c", "from feedhandler.cli import main; main()", "replay", str(capture), "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from feedhandler.cli import main; main()",
+        "replay",
+        str(capture),
+        "--json",
+    ]
     result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout, result.stderr
     return result.returncode, json.loads(result.stdout)
@@ -137,7 +144,9 @@ def test_line_alone_is_replayed_with_its_own_losses() -> None:
     capture = PCAPS / "one_gap.pcap"
     datagrams = [(d.ts_ns, 0, d.payload) for d in read_datagrams(capture) if GROUPS[d.group, d.port] == 0]
     status, told = replay(capture, "--group", "239.192.1.1:26477", "--lines", "1")
-    assert {key: value for key, value in told.items() if key not in NOT_REPEATABLE} == expected.replay(datagrams)
+    assert {key: value for key, value in told.items() if key not in NOT_REPEATABLE} == expected.replay(
+        datagrams
+    )
     assert (status, told["unrecovered"]) == (1, answer(capture)["recovered_rewind"])
 
 

@@ -290,3 +290,22 @@ def test_interface_that_is_not_here_is_named(tmp_path: Path) -> None:
     result = subprocess.run([*COMMAND, config], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 1
     assert f'line[1]: "{GROUP_B}:{ports[1]}" on "nodev9": cannot be joined: No such device' in result.stderr
+
+
+def test_holes_of_both_lines_are_filled_by_the_server_further_up(tmp_path: Path) -> None:
+    """What the exchange's server has, this one serves a moment later, although no line brought it."""
+    listen, up, *ports = free_ports(4)
+    upstream = tmp_path / "up.toml"
+    (tmp_path / "day").write_bytes(packet(1, 80)[20:])
+    upstream.write_text(
+        f'[gapfill]\nlisten = "127.0.0.1:{up}"\nsource = "binaryfile"\n'
+        f'file = "{tmp_path}/day"\nsession = "{SESSION.decode().strip()}"\n'
+    )
+    config = lines_config(tmp_path, listen, (ports[0], ports[1]))
+    config.write_text(config.read_text() + f'[[upstream]]\naddress = "127.0.0.1:{up}"\n')
+    with gapfill(upstream), gapfill(config) as process, Sender() as sender, client(listen) as sock:
+        sender.send(packet(20, 10), GROUP_A, ports[0])
+        sender.send(packet(41, 40), GROUP_B, ports[1])
+        wait_for_reply(sock, 1, packet(1, 80))
+        assert stop(process) < 1.0
+        assert last_log(config)["upstream_messages"] == 30
