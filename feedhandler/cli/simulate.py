@@ -209,7 +209,8 @@ def to_network(options: dict[str, Any]) -> dict[str, object]:
     )
     exchange = _core.Exchange(total, checked_symbols(total, options["symbols"]), options["seed"])
     transmission = Transmission(exchange, settings, total)
-    signal.signal(signal.SIGTERM, lambda *_: transmission.stop())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: transmission.stop())
     click.echo(f"sending on {options['send']} by {settings.interface}, session {settings.session}", err=True)
     with progress_bar(total) as progress:
         transmission.run(progress)

@@ -23,17 +23,22 @@ Progress = Callable[[int], None]  # called with the messages written so far
 def open_output(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing, compressed when its name ends `.gz`. A file left unfinished is removed."""
     try:
-        with path.open("wb") as raw:
+        raw = path.open("wb")
+    except OSError as error:
+        raise RunError(f'--output: "{path}": {error.strerror}') from error
+    try:
+        with raw:
             if path.name.endswith(".gz"):
                 # Name and time are left out of gzip's header: the same day gives the same bytes.
                 with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
                     yield cast(IO[bytes], packed)
             else:
                 yield raw
-    except OSError as error:
-        raise RunError(f'--output: "{path}": {error.strerror or error}') from error
-    except BaseException:
-        path.unlink(missing_ok=True)
+    except BaseException as error:
+        if path.is_file():  # and not a device
+            path.unlink()
+        if isinstance(error, OSError):
+            raise RunError(f'--output: "{path}": {error.strerror}') from error
         raise
 
 

@@ -49,8 +49,9 @@ def test_the_day_has_exactly_the_messages_asked_for(symbols: int, more: int) -> 
 
 
 # Per cent of all messages on two published days, 2018-03-29 and 2019-12-30; how far ours may be off.
-MIX = {"A": (44.3, 1.5), "F": (0.88, 0.1), "D": (43.0, 1.6), "U": (7.6, 0.6), "E": (2.2, 0.3), "C": (0.05, 0.15),
-       "X": (1.65, 0.2), "P": (0.36, 0.1), "I": (1.5, 0.2), "Q": (0.006, 0.16)}  # fmt: skip
+MIX = {"A": (44.3, 1.5), "F": (0.88, 0.1), "D": (43.0, 1.6), "U": (7.6, 0.6), "E": (2.2, 0.3),
+       "C": (0.05, 0.15), "X": (1.65, 0.2), "P": (0.36, 0.1),
+       "I": (1.5, 0.2), "Q": (0.006, 0.16)}  # fmt: skip
 
 
 def test_mix_of_a_real_day() -> None:
