@@ -40,7 +40,7 @@ class Rows:
         self._symbols: dict[int, str] = {}
 
     def fields(self, schema: str) -> list[tuple[str, bool]]:
-        """Return (field, is it a price) for what is shown of a record: in DBN every int64 counts 1e-9."""
+        """Return (field, is it a price) for what is shown: in DBN every int64 counts 1e-9."""
         dtype = DTYPES[schema]
         shown = [name for name in dtype.names or () if not name.startswith(_HIDDEN)]
         return [(name, schema != "event" and dtype[name] == "<i8") for name in shown]
@@ -193,8 +193,8 @@ def stream_metadata(consumer: Consumer, schema: str) -> bytes:
     metadata = dbn.Metadata(
         dataset=info["dataset"],
         start=int(datetime.now(UTC).timestamp() * 1e9),
-        stype_in=dbn.SType.RAW_SYMBOL,
-        stype_out=dbn.SType.INSTRUMENT_ID,
+        stype_in=dbn.SType.from_str("raw_symbol"),
+        stype_out=dbn.SType.from_str("instrument_id"),
         schema=dbn.Schema.from_str(schema),
         symbols=list(symbols.values()),
         mappings=mappings,

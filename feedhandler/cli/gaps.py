@@ -39,10 +39,10 @@ def command(channel: str, as_json: bool, watch: bool, runtime_dir: str | None) -
 
 
 def gap_history(reader: Any) -> dict[str, Any]:
-    """Return `{"channel", "state", "total", "gaps": [...]}`, the oldest gap first; `total`: those ever opened.
+    """Return `{"channel", "state", "total", "gaps": [...]}`, oldest first; `total`: those ever opened.
 
-    A gap: `first` and `last` (inclusive), `messages`, `opened_ns` and `closed_ns` (UTC; 0 while open), how many
-    of the messages came by `recovered_line`, `recovered_rewind`, or are `unrecovered`, and `requests` sent.
+    A gap: `first` and `last` (inclusive), `messages`, `opened_ns` and `closed_ns` (UTC; 0 while open), how
+    many messages came by `recovered_line`, `recovered_rewind`, or are `unrecovered`, and `requests` sent.
     """
 
     def described(gap: dict[str, int]) -> dict[str, int]:

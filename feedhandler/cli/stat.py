@@ -57,10 +57,10 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     console.print(lines)
     rest = Table("counter", "value", *(["what it counts"] if describe else []), box=None, pad_edge=False)
     rest.columns[1].justify = "right"
-    for group, values in (("gaps", stat["gaps"]), ("recovery", stat["recovery"]), ("feed", stat)):
+    for group, source in (("gaps", stat["gaps"]), ("recovery", stat["recovery"]), ("feed", stat)):
         for name, text in texts[group].items():
             label = name if group == "feed" else f"{group}.{name}"
-            rest.add_row(label, f"{values[name]:,}", *([text] if describe else []))
+            rest.add_row(label, f"{source[name]:,}", *([text] if describe else []))
     for schema, count in stat["records"].items():
         rest.add_row(f"records.{schema}", f"{count:,}", *(["records published"] if describe else []))
     console.print(rest)

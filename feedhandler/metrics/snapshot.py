@@ -13,8 +13,8 @@ STATE_NAMES = {0: "STARTING", 1: "LIVE", 2: "RECOVERING", 3: "STALE", 4: "ENDED"
 def snapshot(reader: "_core.ChannelReader") -> dict[str, Any]:
     """Return state and counters of a channel, in the layout of `stat --json`.
 
-    The counters are one copy that the receive thread made, at most some milliseconds ago: they add up. Of a dead
-    daemon they are its last ones, and `uptime_s` ends with them.
+    The counters are one copy that the receive thread made, at most some milliseconds ago: they add up. Of a
+    dead daemon they are its last ones, and `uptime_s` ends with them.
     """
     info, counters = reader.info(), reader.counters()
     state = STATE_NAMES[reader.state]

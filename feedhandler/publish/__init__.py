@@ -1,0 +1,3 @@
+from feedhandler.publish.subscriber import Message, ZmqSubscriber
+
+__all__ = ["Message", "ZmqSubscriber"]

@@ -16,6 +16,7 @@
 #include "publish/channel_writer.hpp"
 #include "publish/consumer.hpp"
 #include "publish/consumer_count.hpp"
+#include "publish/groups.hpp"
 #include "record/normalizer.hpp"
 
 namespace nb = nanobind;
@@ -320,14 +321,29 @@ nb::dict all_symbols(publish::Consumer& consumer) {
 struct PythonConsumer {
     publish::Consumer consumer;
     publish::BatchBuilder builder;
+    publish::GroupBuilder grouper;
+
+    // By schema and instrument, for topics: [(schema, state, sequence, instrument_id, count, bodies), ...]
+    nb::list poll_groups(double timeout_s, std::size_t max_bytes) {
+        const auto add = [this](const RecordHeader& header, const std::byte* body) {
+            grouper.add(header, body);
+        };
+        grouper.clear();
+        fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes, add,
+             [this] { return !grouper.groups().empty(); });
+        nb::list out;
+        for (const publish::Group& group : grouper.groups())
+            out.append(nb::make_tuple(
+                group.schema, group.state, group.sequence, group.instrument_id, group.count,
+                nb::bytes(reinterpret_cast<const char*>(group.bodies.data()), group.bodies.size())));
+        return out;
+    }
 
     // Waits with the interpreter free; looks for Ctrl-C twenty times a second.
-    bool fill(std::int64_t timeout_ns, std::size_t max_bytes) {
+    template <typename Handler, typename Found>
+    bool fill(std::int64_t timeout_ns, std::size_t max_bytes, Handler add, Found found) {
         const std::int64_t end = publish::monotonic_now_ns() + timeout_ns;
         const std::uint8_t before = consumer.seen_state();
-        const auto add = [this](const RecordHeader& header, const std::byte* body) {
-            builder.add(header, body);
-        };
         for (;;) {
             {
                 const nb::gil_scoped_release nogil;
@@ -335,7 +351,7 @@ struct PythonConsumer {
                 consumer.wait(std::clamp<std::int64_t>(left, 0, 50'000'000));
                 consumer.poll(add, max_bytes);
             }
-            if (builder.size() != 0) return true;
+            if (found()) return true;
             if (PyErr_CheckSignals() != 0) throw nb::python_error();
             if (consumer.seen_state() != before || publish::monotonic_now_ns() >= end) return false;
         }
@@ -344,7 +360,11 @@ struct PythonConsumer {
     // (bytes, [(schema, state, sequence, offset, count), ...])
     nb::object poll(double timeout_s, std::size_t max_bytes) {
         builder.clear_runs();
-        if (!fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes)) return nb::none();
+        const auto add = [this](const RecordHeader& header, const std::byte* body) {
+            builder.add(header, body);
+        };
+        const auto found = [this] { return builder.size() != 0; };
+        if (!fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes, add, found)) return nb::none();
         nb::list runs;
         for (const publish::Run& run : builder.runs())
             runs.append(nb::make_tuple(run.schema, run.state, run.sequence, run.offset, run.count));
@@ -363,12 +383,16 @@ void register_consumer(nb::module_& m) {
                const std::vector<std::string>& symbols, std::int64_t spin_ns) {
                 publish::WaitStrategy strategy;
                 strategy.spin_ns = spin_ns;
-                new (self) PythonConsumer{publish::Consumer(directory, schema_mask, symbols, strategy), {}};
+                new (self)
+                    PythonConsumer{publish::Consumer(directory, schema_mask, symbols, strategy), {}, {}};
             },
             "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000)
         .def("poll", &PythonConsumer::poll, "timeout_s"_a, "max_bytes"_a,
              nb::sig("def poll(self, timeout_s: float, max_bytes: int) -> "
                      "tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None"))
+        .def("poll_groups", &PythonConsumer::poll_groups, "timeout_s"_a, "max_bytes"_a,
+             nb::sig("def poll_groups(self, timeout_s: float, max_bytes: int) -> "
+                     "list[tuple[int, int, int, int, int, bytes]]"))
         .def_prop_ro("state", [](const PythonConsumer& self) { return self.consumer.state(); })
         .def_prop_ro("lost", [](const PythonConsumer& self) { return self.consumer.lost(); })
         .def_prop_ro("restarts", [](const PythonConsumer& self) { return self.consumer.restarts(); })

@@ -1,0 +1,58 @@
+// Records put together for topics: groups of one schema and one instrument. The order within a group is the
+// feed's; groups are in the order of their first record. An event or a change of the state closes all groups,
+// so that nothing moves across it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <unordered_map>
+#include <vector>
+
+#include "../record/dbn.hpp"
+#include "layout.hpp"
+
+namespace fh::publish {
+
+struct Group {
+    std::uint8_t schema;          // dbn::Schema
+    std::uint8_t state;           // FeedState when the records were published
+    std::uint32_t sequence;       // of the last record, low 32 bits
+    std::uint32_t instrument_id;  // 0 for events
+    std::vector<std::byte> bodies;
+    std::size_t count;
+};
+
+class GroupBuilder {
+  public:
+    void add(const RecordHeader& header, const std::byte* body) {
+        const bool event = header.schema == static_cast<std::uint8_t>(dbn::Schema::event);
+        if (event || header.state != state_) open_.clear();
+        state_ = header.state;
+        std::uint32_t instrument_id = 0;
+        if (!event)
+            std::memcpy(&instrument_id, body + offsetof(dbn::Header, instrument_id), sizeof instrument_id);
+        const std::uint64_t key = std::uint64_t{instrument_id} << 8 | header.schema;
+        const auto [entry, fresh] = open_.try_emplace(key, groups_.size());
+        if (fresh) groups_.push_back({header.schema, header.state, 0, instrument_id, {}, 0});
+        Group& group = groups_[entry->second];
+        group.bodies.insert(group.bodies.end(), body, body + header.length - sizeof(RecordHeader));
+        group.sequence = header.sequence;
+        ++group.count;
+        if (event) open_.clear();
+    }
+
+    const std::vector<Group>& groups() const { return groups_; }
+
+    void clear() {
+        groups_.clear();
+        open_.clear();
+    }
+
+  private:
+    std::vector<Group> groups_;
+    std::unordered_map<std::uint64_t, std::size_t> open_;
+    std::uint8_t state_ = 255;
+};
+
+}  // namespace fh::publish

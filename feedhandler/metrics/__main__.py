@@ -1,0 +1,76 @@
+"""The exporter process: `python -m feedhandler.metrics CHANNEL --listen 127.0.0.1:9464`."""
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+from prometheus_client import CollectorRegistry, start_http_server
+
+from feedhandler.config.runtime_dir import channel_dir
+from feedhandler.errors import RunError, UsageError
+from feedhandler.metrics.exporter import ChannelCollector
+
+
+@click.command("metrics", epilog="Example: python -m feedhandler.metrics xnas-itch --listen 127.0.0.1:9464")
+@click.argument("channel")
+@click.option(
+    "--listen", default="127.0.0.1:9464", show_default=True, metavar="ADDRESS:PORT", help="Where to serve."
+)
+@click.option("--runtime-dir", metavar="DIR", help="Where channels live.")
+@click.option(
+    "--start-timeout-s", type=float, default=10.0, show_default=True, help="How long to wait for the channel."
+)
+def command(channel: str, listen: str, runtime_dir: str | None, start_timeout_s: float) -> None:
+    """Serve CHANNEL's counters to Prometheus until SIGTERM or SIGINT."""
+    address, port = _parse(listen)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _signum, _frame: stopped.set())
+    folder = _wait_for(channel, runtime_dir, time.monotonic() + start_timeout_s, stopped)
+    registry = CollectorRegistry()
+    registry.register(ChannelCollector(folder))
+    try:
+        server, thread = start_http_server(port, address, registry)
+    except OSError as error:
+        raise RunError(f'--listen: "{listen}": {error.strerror}') from None
+    click.echo(f"serving http://{address}:{server.server_port}/metrics", err=True)
+    stopped.wait()
+    server.shutdown()
+    thread.join()
+
+
+def _parse(listen: str) -> tuple[str, int]:
+    address, separator, port = listen.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f'--listen: "{listen}": ADDRESS:PORT is allowed')
+    return address.strip("[]") or "127.0.0.1", int(port)
+
+
+def _wait_for(channel: str, runtime_dir: str | None, deadline: float, stopped: threading.Event) -> Path:
+    while True:
+        try:
+            return channel_dir(channel, runtime_dir)
+        except UsageError:
+            if time.monotonic() > deadline or stopped.wait(0.02):
+                raise
+
+
+def main() -> None:
+    """Run it; errors are one line on stderr."""
+    try:
+        command.main(standalone_mode=False)
+    except (UsageError, RunError) as error:
+        click.echo(f"feedhandler.metrics: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

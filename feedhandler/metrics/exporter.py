@@ -1,0 +1,72 @@
+"""A channel's counters as Prometheus metrics."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from feedhandler import _core
+from feedhandler.errors import RunError
+from feedhandler.metrics.snapshot import STATE_NAMES, open_reader, snapshot
+
+GAUGES = {"missing", "down", "open", "orders"}
+"""Counters that can fall; all others only grow while the daemon lives, and their names end in `_total`."""
+
+
+class ChannelCollector(Collector):
+    """Reads the channel anew at each scrape: a restarted daemon is found, a dead one is reported as such."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every counter of `stat --json`; names are `feedhandler_`, group, counter."""
+        try:
+            stat = snapshot(open_reader(self._folder))
+        except RunError:
+            yield _gauge("up", "1 while a daemon writes the channel", {"channel": self._folder.name}, 0)
+            return
+        channel = {"channel": stat["channel"]}
+        texts = _core.counter_descriptions()
+        yield _gauge("up", "1 while a daemon writes the channel", channel, stat["state"] != "DEAD")
+        states = GaugeMetricFamily(
+            "feedhandler_state", "state of the feed: 1 for the one it is in", labels=["channel", "state"]
+        )
+        for name in STATE_NAMES.values():
+            states.add_metric([stat["channel"], name], stat["state"] == name)
+        yield states
+        yield _gauge(
+            "next_sequence", "sequence number that the feed expects next", channel, stat["next_sequence"]
+        )
+        yield _gauge("uptime_seconds", "seconds since the daemon's start", channel, stat["uptime_s"])
+        yield _gauge("consumers", "consumers attached to the channel", channel, stat["consumers"])
+        for name, text in texts["lines"].items():
+            family = _family(f"line_{name}", text, name, ["channel", "line"])
+            for line, values in stat["lines"].items():
+                family.add_metric([stat["channel"], line], values[name])
+            yield family
+        for group, prefix, values in (
+            ("gaps", "gaps_", stat["gaps"]),
+            ("recovery", "recovery_", stat["recovery"]),
+            ("feed", "", stat),
+        ):
+            for name, text in texts[group].items():
+                family = _family(prefix + name, text, name, ["channel"])
+                family.add_metric([stat["channel"]], values[name])
+                yield family
+        records = _family("records", "records published", "records", ["channel", "schema"])
+        for schema, count in stat["records"].items():
+            records.add_metric([stat["channel"], schema], count)
+        yield records
+
+
+def _family(name: str, text: str, counter: str, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = GaugeMetricFamily if counter in GAUGES else CounterMetricFamily
+    return kind(f"feedhandler_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:
+    family = GaugeMetricFamily(f"feedhandler_{name}", text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family

@@ -1,0 +1,76 @@
+"""The ZeroMQ publisher process: `python -m feedhandler.publish CHANNEL --endpoint tcp://127.0.0.1:26700`."""
+
+import signal
+import sys
+import time
+
+import click
+import zmq
+
+from feedhandler.config.runtime_dir import channel_dir
+from feedhandler.errors import RunError, UsageError
+from feedhandler.publish.publisher import Publisher
+
+
+@click.command(
+    "publish", epilog="Example: python -m feedhandler.publish xnas-itch --endpoint ipc:///tmp/xnas"
+)
+@click.argument("channel")
+@click.option("--endpoint", required=True, help="Where to bind: tcp://ADDRESS:PORT or ipc://PATH.")
+@click.option(
+    "--hwm",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Messages held per subscriber.",
+)
+@click.option("--runtime-dir", metavar="DIR", help="Where channels live.")
+@click.option(
+    "--start-timeout-s", type=float, default=10.0, show_default=True, help="How long to wait for the channel."
+)
+def command(channel: str, endpoint: str, hwm: int, runtime_dir: str | None, start_timeout_s: float) -> None:
+    """Publish CHANNEL's records and feed events until SIGTERM or SIGINT.
+
+    When the daemon dies it publishes the state DEAD and waits for the next one.
+    """
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _frame: stopped.append(signum))
+    publisher = _open(channel, runtime_dir, endpoint, hwm, time.monotonic() + start_timeout_s, stopped)
+    while publisher is not None and not stopped:
+        publisher.step(0.05)
+    if publisher is not None:
+        publisher.close()
+
+
+def _open(
+    channel: str, runtime_dir: str | None, endpoint: str, hwm: int, deadline: float, stopped: list[int]
+) -> Publisher | None:
+    while not stopped:
+        try:
+            return Publisher(str(channel_dir(channel, runtime_dir)), endpoint, hwm)
+        except zmq.ZMQError as error:
+            raise RunError(f'--endpoint: "{endpoint}": {error}') from None
+        except (UsageError, RunError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    return None
+
+
+def main() -> None:
+    """Run it; errors are one line on stderr."""
+    try:
+        command.main(standalone_mode=False)
+    except (UsageError, RunError) as error:
+        click.echo(f"feedhandler.publish: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
