@@ -30,7 +30,7 @@ def _plain(value: Any, is_price: bool) -> Any:
 
 
 class Rows:
-    """Records as dictionaries: fields as in databento_dbn, and `schema` and `symbol`; prices as text, None: none.
+    """Records as dictionaries: fields as in databento_dbn, `schema`, `symbol`; prices as text, None: none.
 
     An event has `event`, its name, and only the fields that it means.
     """

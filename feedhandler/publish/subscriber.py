@@ -82,7 +82,7 @@ class ZmqSubscriber:
 
     @property
     def state(self) -> FeedState:
-        """State of the feed as last heard; DEAD before the first message and after three seconds of silence."""
+        """State of the feed as last heard; DEAD before the first message and after 3 s of silence."""
         return self._state if time.monotonic() - self._heard_s < SILENCE_S else FeedState.DEAD
 
     def receive(self, timeout_s: float = 1.0) -> Message | None:
