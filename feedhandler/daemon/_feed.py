@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from feedhandler import _core
 from feedhandler.config import Config
+from feedhandler.daemon._host_network import is_here
 from feedhandler.errors import RunError, UsageError
 
 EXCHANGE_TIME = ZoneInfo("America/New_York")
@@ -16,7 +17,7 @@ EXCHANGE_TIME = ZoneInfo("America/New_York")
 def make_feed(config: Config, directory: Path) -> _core.Feed:
     """Join the lines and make the channel's files in `directory`; nothing runs yet.
 
-    Raises UsageError for a CPU that this machine has not, RunError for what the kernel refuses.
+    Raises UsageError for a CPU or device that this machine has not, RunError for what the kernel refuses.
     """
     _check_host(config)
     day = trading_day(config.channel.trading_day)
@@ -69,6 +70,10 @@ def midnight_ns(day: datetime.date) -> int:
 
 
 def _check_host(config: Config) -> None:
+    for index, line in enumerate(config.line):
+        if not is_here(line.interface):
+            key = f"line[{index}].interface"
+            raise UsageError(f'{key}: "{line.interface}" is no device or address of this machine')
     usable = os.sched_getaffinity(0)
     if config.receive.cpu >= 0 and config.receive.cpu not in usable:
         allowed = ", ".join(map(str, sorted(usable)))

@@ -1,5 +1,6 @@
 """The daemon's main thread: it supervises; the feed itself runs on the receive thread."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from feedhandler.daemon._notify import notify, watchdog_interval_s
 from feedhandler.errors import RunError
 
 TICK_S = 0.1
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 STOP_TIMEOUT_MS = 500
 
 
@@ -35,8 +37,9 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     _log_granted(log, feed, config)
     _keep_off(config.receive.cpu)
     feed.start()
+    _keep_privileges_from_helpers()
     children = _children_of(config, directory, log)
-    log.info("started", directory=str(directory), pid=os.getpid())
+    log.info("started", directory=str(directory), pid=os.getpid(), memory_locked=feed.memory_locked)
     notify(f"READY=1\nSTATUS={_status(feed)}")
     try:
         _supervise(feed, config, children, stop, log)
@@ -93,6 +96,11 @@ def _keep_off(cpu: int) -> None:
     others = os.sched_getaffinity(0) - {cpu}
     if cpu >= 0 and others:
         os.sched_setaffinity(0, others)
+
+
+def _keep_privileges_from_helpers() -> None:
+    """Take the ambient capabilities from what this thread executes; they have done their work."""
+    ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:

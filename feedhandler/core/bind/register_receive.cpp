@@ -149,6 +149,7 @@ void register_feed(nb::module_& m) {
         .def_prop_ro("progress", &receive::Feed::progress,
                      "Turns of the receive loop; grows while the thread works.")
         .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })
+        .def_prop_ro("memory_locked", &receive::Feed::memory_locked, "Was mlockall granted?")
         .def("events", &feed_events, "Events since the last call, for the log; one thread only.")
         .def_prop_ro("events_lost", [](receive::Feed& feed) { return feed.events().lost(); })
         .def(

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -33,7 +34,12 @@ class Reserved {
     T* data() const { return data_; }
     T& operator[](std::size_t i) const { return data_[i]; }
     // All zero again, and the memory back to the system: a system call, for rare events.
-    void reset() { ::madvise(data_, bytes_, MADV_DONTNEED); }
+    void reset() {
+        if (::madvise(data_, bytes_, MADV_DONTNEED) == 0) return;
+        // Locked memory (mlockall) is only let go by the newer advice, Linux 5.18.
+        if (::madvise(data_, bytes_, 24 /* MADV_DONTNEED_LOCKED */) == 0) return;
+        std::memset(static_cast<void*>(data_), 0, bytes_);
+    }
 
   private:
     static constexpr std::size_t huge_page = std::size_t{2} << 20;

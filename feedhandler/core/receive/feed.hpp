@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include <atomic>
@@ -55,6 +56,9 @@ class Feed {
     explicit Feed(const FeedSettings& settings)
         : cpu_(settings.cpu),
           spin_(settings.spin),
+          // What is touched stays in memory; what is only reserved takes none. Needs CAP_IPC_LOCK or a
+          // generous limit.
+          memory_locked_(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0),
           channel_(with_books(settings.channel)),
           normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
           source_(settings.lines, settings.spin),
@@ -90,6 +94,7 @@ class Feed {
     bool running() const { return running_.load(std::memory_order_acquire); }
     std::uint64_t progress() const { return channel_.progress(); }
     FeedState state() const { return channel_.state(); }
+    bool memory_locked() const { return memory_locked_; }
     EventQueue& events() { return events_; }
     SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
 
@@ -201,6 +206,7 @@ class Feed {
 
     int cpu_;
     bool spin_;
+    bool memory_locked_;
     Counters counters_;
     publish::ChannelWriter channel_;
     Normalizer normalizer_;

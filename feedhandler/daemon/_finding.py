@@ -1,0 +1,29 @@
+"""What a look at the host has found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. An error keeps the daemon from working, a warning from working well."""
+
+    check: str
+    status: Literal["ok", "warning", "error"]
+    text: str
+    remedy: str = ""
+
+
+def ok(check: str, text: str) -> Finding:
+    """Report that nothing is wrong."""
+    return Finding(check, "ok", text)
+
+
+def warning(check: str, text: str, remedy: str) -> Finding:
+    """Report what costs speed or safety."""
+    return Finding(check, "warning", text, remedy)
+
+
+def error(check: str, text: str, remedy: str) -> Finding:
+    """Report what keeps the daemon from working."""
+    return Finding(check, "error", text, remedy)

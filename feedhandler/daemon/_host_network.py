@@ -1,0 +1,150 @@
+"""The network side of `feedhandler check`: interfaces, groups, buffers, ports. Joins for a moment only."""
+
+import fcntl
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from feedhandler import _core
+from feedhandler.config import Config, Line
+from feedhandler.daemon._finding import Finding, error, ok, warning
+
+WANTED_BUFFER = 64 << 20
+"""Bytes asked for per line, as in core/receive/multicast.hpp. The kernel reports twice what it grants."""
+
+_SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
+
+
+def look(config: Config) -> Iterator[Finding]:
+    """Yield what the network lacks for this configuration."""
+    for index, line in enumerate(config.line):
+        yield from _line(f"line[{index}]", line, spin=config.receive.spin)
+    for index, server in enumerate(config.recovery.server):
+        yield _server(f"recovery.server[{index}]", *server.host_port)
+    if config.metrics.listen:
+        host, _, port = config.metrics.listen.rpartition(":")
+        yield _port("metrics.listen", host, int(port), "the feed runs without metrics until the port is free")
+    if config.publish.zmq and config.publish.zmq.endpoint.startswith("tcp://"):
+        host, _, port = config.publish.zmq.endpoint.removeprefix("tcp://").rpartition(":")
+        yield _port(
+            "publish.zmq.endpoint", host, int(port), "nothing is published by ZeroMQ until the port is free"
+        )
+
+
+def _ioctl(device: str, request: int) -> bytes | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            return fcntl.ioctl(any_socket, request, struct.pack("16s16x8x", device.encode()))
+        except OSError:
+            return None
+
+
+def is_here(interface: str) -> bool:
+    """Tell whether this machine has the device or address; asks only what a sandboxed service may."""
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((str(ipaddress.IPv4Address(interface)), 0))
+            except (OSError, ValueError):
+                return False
+    return True
+
+
+def device_of(interface: str) -> str | None:
+    """Return the name of the device meant by a name or by one of its addresses; None: there is none here."""
+    names = [name for _, name in socket.if_nameindex()]
+    if interface in names:
+        return interface
+    for name in names:
+        reply = _ioctl(name, _SIOCGIFADDR)
+        if reply is not None and socket.inet_ntoa(reply[20:24]) == interface:
+            return name
+    is_loopback = interface[:1].isdigit() and ipaddress.IPv4Address(interface).is_loopback
+    return "lo" if is_loopback and "lo" in names else None
+
+
+def _line(key: str, line: Line, *, spin: bool) -> Iterator[Finding]:
+    device = device_of(line.interface)
+    if device is None:
+        here = ", ".join(name for _, name in socket.if_nameindex())
+        yield error(
+            f"{key}.interface",
+            f'"{line.interface}" is no device or address of this machine',
+            f"use one of: {here}",
+        )
+        return
+    reply = _ioctl(device, _SIOCGIFFLAGS)
+    flags = struct.unpack_from("H", reply, 16)[0] if reply else 0
+    if not flags & _IFF_UP:
+        yield error(f"{key}.interface", f"{device} is down", f"ip link set {device} up")
+        return
+    if not flags & _IFF_RUNNING:
+        yield warning(f"{key}.interface", f"{device} has no carrier", "check cable, optic and switch port")
+    if not flags & (_IFF_MULTICAST | _IFF_LOOPBACK):
+        yield warning(
+            f"{key}.interface", f"{device} is not set to multicast", f"ip link set {device} multicast on"
+        )
+    yield from _join(key, line, device, spin=spin)
+    if not flags & _IFF_LOOPBACK:
+        yield from _reverse_path(key, device)
+
+
+def _join(key: str, line: Line, device: str, *, spin: bool) -> Iterator[Finding]:
+    settings = _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
+    try:
+        granted = _core.SocketSource([settings], spin).stats(0)
+    except RuntimeError as failure:
+        yield error(f"{key}.group", str(failure), "check interface, source and net.ipv4.igmp_max_memberships")
+        return
+    yield ok(f"{key}.group", f"{line.group}:{line.port} can be joined on {device}")
+    size = granted["buffer_bytes"]
+    if size >= 2 * WANTED_BUFFER:
+        yield ok(f"{key}.buffer", f"receive buffer of {size >> 20} MiB")
+    else:
+        yield warning(
+            f"{key}.buffer",
+            f"receive buffer of {size >> 20} MiB, {2 * WANTED_BUFFER >> 20} wanted: bursts may be lost",
+            f"sysctl -w net.core.rmem_max={WANTED_BUFFER}, or give CAP_NET_ADMIN",
+        )
+
+
+def _reverse_path(key: str, device: str) -> Iterator[Finding]:
+    base = Path("/proc/sys/net/ipv4/conf")
+    try:
+        strict = max(int((base / name / "rp_filter").read_text()) for name in ("all", device)) == 1
+    except (OSError, ValueError):
+        return
+    if strict:
+        yield warning(
+            f"{key}.rp_filter",
+            f"{device} drops datagrams whose sender it would not route back to",
+            f"route the sources by {device}, or sysctl -w net.ipv4.conf.{device}.rp_filter=2",
+        )
+
+
+def _server(key: str, host: str, port: int) -> Finding:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))  # finds the route; sends nothing
+        except OSError as failure:
+            return error(
+                f"{key}.address", f"{host}:{port}: {(failure.strerror or '').lower()}", "add a route to it"
+            )
+    return ok(f"{key}.address", f"there is a route to {host}:{port}")
+
+
+def _port(key: str, host: str, port: int, consequence: str) -> Finding:
+    address = "0.0.0.0" if host == "*" else host  # noqa: S104  as the user configured it
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as failure:
+            text = f"{host}:{port} cannot be listened on ({(failure.strerror or '').lower()}): {consequence}"
+            return warning(key, text, "choose another address or port, or stop what listens there")
+    return ok(key, f"{host}:{port} is free")

@@ -1,0 +1,17 @@
+"""Looks at the host that is to run a channel: what keeps the daemon from working, or from working well."""
+
+from pathlib import Path
+
+from feedhandler.config import Config
+from feedhandler.daemon import _host_network, _host_system
+from feedhandler.daemon._finding import Finding
+
+__all__ = ["Finding", "look"]
+
+
+def look(config: Config, directory: Path) -> list[Finding]:
+    """Return all findings, good ones too; `directory`: the channel's folder in the runtime directory.
+
+    Starts nothing and changes nothing; the groups are joined for a moment.
+    """
+    return [*_host_network.look(config), *_host_system.look(config, directory)]

@@ -1,0 +1,136 @@
+"""The host check, as users run it."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from feedhandler.daemon._host_network import device_of, is_here
+from feedhandler.daemon._host_system import parse_cpus
+from tests.support.daemon import COMMAND, environment
+from tests.support.multicast import free_port
+
+CONFIG = """\
+[channel]
+name = "checked"
+[[line]]
+name = "A"
+group = "239.195.8.1"
+port = 26477
+[metrics]
+listen = "127.0.0.1:{port}"
+"""
+
+
+def check(
+    folder: Path, *options: str, text: str = "", prefix: Sequence[str] = (), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command on a configuration in `folder`."""
+    (folder / "feed.toml").write_text(text or CONFIG.format(port=free_port()))
+    command = [*prefix, *COMMAND, "check", "--config", "feed.toml"]
+    command += ["--runtime-dir", str(folder / "run"), *options]
+    return subprocess.run(
+        command, cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=60
+    )
+
+
+def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    """Return the findings by what was checked."""
+    return {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+
+
+def test_fit_host_has_no_errors_and_nothing_is_started(tmp_path: Path) -> None:
+    """Exit status 0, the group joinable, and no folder made."""
+    done = check(tmp_path, "--json")
+    assert done.returncode == 0, done.stdout
+    found = findings(done)
+    assert found["line[0].group"]["status"] == "ok"
+    assert found["runtime directory"]["status"] == "ok"
+    assert not (tmp_path / "run").exists()
+    assert all(finding["remedy"] for finding in found.values() if finding["status"] != "ok")
+
+
+def test_readable_output_has_each_remedy_below_its_finding(tmp_path: Path) -> None:
+    """For people: a line a finding, the remedy below, a summary at the end."""
+    done = check(tmp_path, FEEDHANDLER__LINE__0__INTERFACE="nope0")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    at = next(i for i, line in enumerate(lines) if "line[0].interface" in line)
+    assert lines[at] == 'ERROR    line[0].interface: "nope0" is no device or address of this machine'
+    assert lines[at + 1].strip().startswith("-> use one of: ")
+    assert lines[-1].startswith("1 errors, ")
+
+
+def test_metrics_port_that_is_taken_is_a_warning(tmp_path: Path) -> None:
+    """The feed would run all the same."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = check(tmp_path, "--json", text=CONFIG.format(port=taken.getsockname()[1]))
+    assert done.returncode == 0
+    assert findings(done)["metrics.listen"]["status"] == "warning"
+
+
+def test_cpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """An impossible pin keeps the daemon from starting."""
+    done = check(tmp_path, "--json", FEEDHANDLER__RECEIVE__CPU="4000")
+    assert done.returncode == 1
+    assert findings(done)["receive.cpu"]["status"] == "error"
+
+
+def test_runtime_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "run").write_text("")
+    done = check(tmp_path, "--json")
+    assert done.returncode == 1
+    assert findings(done)["runtime directory"]["status"] == "error"
+
+
+def test_unroutable_server_is_an_error(tmp_path: Path) -> None:
+    """A re-request server that no route leads to can never answer."""
+    text = CONFIG.format(port=free_port()) + '[[recovery.server]]\naddress = "255.255.255.255:1"\n'
+    assert findings(check(tmp_path, "--json", text=text))["recovery.server[0].address"]["status"] == "error"
+
+
+def test_wrong_file_reports_all_its_faults_and_exits_with_2(tmp_path: Path) -> None:
+    """Unlike `run`, which stops at the first, every fault is listed."""
+    text = CONFIG.format(port=1).replace("239.195.8.1", "10.0.0.1").replace("26477", "0")
+    done = check(tmp_path, "--json", text=text)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        'feedhandler: feed.toml: line[0].group: "10.0.0.1" is not an IPv4 multicast address',
+        "feedhandler: feed.toml: line[0].port: 0 is not a port (1 to 65535)",
+    ]
+    assert json.loads(done.stdout)["errors"] == 2
+
+
+def test_device_that_is_down_is_an_error(tmp_path: Path) -> None:
+    """A link that is down brings nothing; the remedy is the command that brings it up."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make a network namespace")
+    done = check(tmp_path, "--json", prefix=["unshare", "--net"])  # a new one has a loopback that is down
+    assert done.returncode == 1
+    finding = findings(done)["line[0].interface"]
+    assert (finding["status"], finding["remedy"]) == ("error", "ip link set lo up")
+
+
+@pytest.mark.parametrize(
+    ("interface", "device"),
+    [("lo", "lo"), ("127.0.0.1", "lo"), ("127.0.0.9", "lo"), ("nope0", None), ("192.0.2.1", None)],
+)
+def test_device_is_found_by_name_and_by_address(interface: str, device: str | None) -> None:
+    """An address names the device that has it."""
+    assert device_of(interface) == device
+    assert is_here(interface) == (device is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("", set()), ("3", {3}), ("0-2,8", {0, 1, 2, 8}), ("1,4-5", {1, 4, 5})]
+)
+def test_kernel_lists_of_cpus_are_understood(text: str, cpus: set[int]) -> None:
+    """As in /sys/devices/system/cpu/isolated."""
+    assert parse_cpus(text) == cpus
