@@ -166,6 +166,19 @@ class MessageStore:
         feed_binaryfile(store, path)
         return store
 
+    @classmethod
+    def from_capture(cls, path: str | os.PathLike[str], session: bytes = b"") -> Self:
+        """A store in memory with the messages of a capture; `session` (10 bytes): only this one, else its last.
+
+        Needs dpkt (the extra `captures`).
+        """
+        from recovery.feeders.capture import feed_capture
+        from recovery.feeders.session import SessionFeeder
+
+        store = cls.create()
+        feed_capture(SessionFeeder(store, session), path)
+        return store
+
     def _mark_open(self) -> None:
         self._header[_BOOT_LOW], self._header[_BOOT_HIGH] = _boot_id()
         self._header[_CLEAN] = 0

@@ -54,6 +54,14 @@ def test_capture_fills_the_store_with_its_last_session(capture: Path) -> None:
         assert store.session == (b"FHCAPTURE2" if "rollover" in capture.name else b"FHCAPTURE1")
 
 
+def test_configured_session_is_taken_from_a_capture_of_two() -> None:
+    """Named, the first session of the rollover is the one that is kept, whole."""
+    with MessageStore.from_capture(ROOT / "pcaps" / "session_rollover.pcap.gz", b"FHCAPTURE1") as store:
+        assert store.session == b"FHCAPTURE1"
+        assert store.next_missing(1, store.next_sequence) is None
+        assert len(store) == store.next_sequence - 1 > 100
+
+
 @pytest.mark.parametrize("linktype", [1, 101, 113])
 @pytest.mark.parametrize("container", ["pcap", "big-endian", "pcapng"])
 def test_other_link_types_and_byte_orders_are_read(tmp_path: Path, linktype: int, container: str) -> None:

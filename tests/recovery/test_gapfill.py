@@ -18,6 +18,8 @@ from support.multicast import Sender, free_ports
 from support.wait import wait_for
 
 from feedhandler.cli import main
+from feedhandler.config import Gapfill
+from recovery.server import COUNTER_HELP
 
 PCAPS = Path(__file__).resolve().parents[2] / "pcaps"
 SESSION, NEXT = b"SESSION01 ", b"SESSION02 "
@@ -309,3 +311,12 @@ def test_holes_of_both_lines_are_filled_by_the_server_further_up(tmp_path: Path)
         wait_for_reply(sock, 1, packet(1, 80))
         assert stop(process) < 1.0
         assert last_log(config)["upstream_messages"] == 30
+
+
+def test_documentation_names_every_key_and_counter() -> None:
+    """A key or counter that only the code knows is of no use to an operator."""
+    text = (PCAPS.parent / "docs" / "gapfill.md").read_text()
+    for key in Gapfill.model_fields:
+        assert f"\n{key} = " in text
+    for counter in COUNTER_HELP:
+        assert f"`{counter}`" in text
