@@ -77,7 +77,9 @@ class Pair:
                     assert self.core.queue(locate, side == "B", price) == queue
             view = self.core.view(locate)
             if view is not None:
-                scaled = {s: [(p * 100_000, q, n) for p, q, n in self.model.levels(locate, s)[:10]] for s in "BA"}
+                scaled = {
+                    s: [(p * 100_000, q, n) for p, q, n in self.model.levels(locate, s)[:10]] for s in "BA"
+                }
                 assert view["bids"] == scaled["B"]
                 assert view["asks"] == scaled["A"]
                 assert not view["incomplete"]
@@ -160,7 +162,10 @@ def counting(start: int, step: int):
         ("dense", counting(0, 3)),
         ("sparse within the directory", lambda rng: rng.randrange(2**36)),
         ("sparse beyond it", lambda rng: rng.randrange(2**64)),
-        ("falling", (lambda base: lambda rng: base.__setitem__(0, base[0] - rng.randrange(1, 9)) or base[0])([2**20])),
+        (
+            "falling",
+            (lambda base: lambda rng: base.__setitem__(0, base[0] - rng.randrange(1, 9)) or base[0])([2**20]),
+        ),
     ],
 )
 def test_order_references_of_any_kind_find_their_orders(name, pick_ref):
@@ -299,7 +304,9 @@ def test_real_aapl_messages_give_the_expected_levels(real_data):
     pair.apply(*stream)
     pair.compare_records()
     lines = (folder / "expected-levels-after-1001.csv").read_text().split()[1:]
-    expected = sorted((s, round(float(p) * 10_000), int(q)) for s, p, q in (line.split(",") for line in lines))
+    expected = sorted(
+        (s, round(float(p) * 10_000), int(q)) for s, p, q in (line.split(",") for line in lines)
+    )
     instrument = pair.core.instrument("AAPL")
     found = [("B", p, q) for p, q, _ in pair.core.levels(instrument, True)]
     found += [("S", p, q) for p, q, _ in pair.core.levels(instrument, False)]

@@ -29,7 +29,9 @@ def tuples(schema: str, data: bytes) -> list[tuple]:
             continue
         levels = []
         for i in range({"trades": 0, "mbp-1": 1, "mbp-10": 10}[schema]):
-            names = [f"{name}_{i:02}" for name in ("bid_px", "ask_px", "bid_sz", "ask_sz", "bid_ct", "ask_ct")]
+            names = [
+                f"{name}_{i:02}" for name in ("bid_px", "ask_px", "bid_sz", "ask_sz", "bid_ct", "ask_ct")
+            ]
             levels.append(tuple(int(row[name]) for name in names))
         out.append((*head, price, size, flags, int(row["depth"]), *levels))
     return out

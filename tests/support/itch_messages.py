@@ -12,7 +12,14 @@ def _stock(symbol: str) -> bytes:
 
 
 def add(
-    ref: int, side: str, shares: int, price: int, locate: int = 1, stock: str = "AAA", ts: int = 0, mpid: str = ""
+    ref: int,
+    side: str,
+    shares: int,
+    price: int,
+    locate: int = 1,
+    stock: str = "AAA",
+    ts: int = 0,
+    mpid: str = "",
 ) -> bytes:
     """A, or F when an attribution is given; price with 4 implied decimals."""
     body = struct.pack(">QcI8sI", ref, side.encode(), shares, _stock(stock), price)
@@ -51,7 +58,9 @@ def trade(shares: int, price: int, locate: int = 1, stock: str = "AAA", ts: int 
     return _head("P", locate, ts) + struct.pack(">QcI8sIQ", 0, b"B", shares, _stock(stock), price, match)
 
 
-def cross(shares: int, price: int, locate: int = 1, stock: str = "AAA", ts: int = 0, kind: str = "O") -> bytes:
+def cross(
+    shares: int, price: int, locate: int = 1, stock: str = "AAA", ts: int = 0, kind: str = "O"
+) -> bytes:
     """Q: the share count has 64 bits."""
     return _head("Q", locate, ts) + struct.pack(">Q8sIQc", shares, _stock(stock), price, 1, kind.encode())
 
@@ -61,9 +70,13 @@ def broken(match: int = 1, locate: int = 1, ts: int = 0) -> bytes:
     return _head("B", locate, ts) + struct.pack(">Q", match)
 
 
-def trading_action(state: str, reason: str = "    ", locate: int = 1, stock: str = "AAA", ts: int = 0) -> bytes:
+def trading_action(
+    state: str, reason: str = "    ", locate: int = 1, stock: str = "AAA", ts: int = 0
+) -> bytes:
     """H."""
-    return _head("H", locate, ts) + struct.pack(">8scc4s", _stock(stock), state.encode(), b" ", reason.encode())
+    return _head("H", locate, ts) + struct.pack(
+        ">8scc4s", _stock(stock), state.encode(), b" ", reason.encode()
+    )
 
 
 def operational_halt(action: str, locate: int = 1, stock: str = "AAA", ts: int = 0) -> bytes:
@@ -76,15 +89,26 @@ def short_sale(action: str, locate: int = 1, stock: str = "AAA", ts: int = 0) ->
     return _head("Y", locate, ts) + struct.pack(">8sc", _stock(stock), action.encode())
 
 
-def directory(locate: int = 1, stock: str = "AAA", ts: int = 0, lot: int = 100, sub_type: str = "Z ") -> bytes:
+def directory(
+    locate: int = 1, stock: str = "AAA", ts: int = 0, lot: int = 100, sub_type: str = "Z "
+) -> bytes:
     """R."""
     rest = b"N" + b"C" + sub_type.encode() + b"P" + b"N" + b"N" + b"1" + b"N" + struct.pack(">I", 0) + b"N"
     return _head("R", locate, ts) + _stock(stock) + b"QN" + struct.pack(">I", lot) + rest
 
 
 def imbalance(
-    paired: int, shares: int, direction: str, far: int, near: int, reference: int, locate: int = 1,
-    stock: str = "AAA", ts: int = 0, kind: str = "O", variation: str = "L",
+    paired: int,
+    shares: int,
+    direction: str,
+    far: int,
+    near: int,
+    reference: int,
+    locate: int = 1,
+    stock: str = "AAA",
+    ts: int = 0,
+    kind: str = "O",
+    variation: str = "L",
 ) -> bytes:
     """I."""
     body = struct.pack(">QQc8sIII", paired, shares, direction.encode(), _stock(stock), far, near, reference)

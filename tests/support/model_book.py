@@ -40,8 +40,11 @@ class Model:
     orders: dict[int, ModelOrder] = field(default_factory=dict)
     had_order: set[int] = field(default_factory=set)
     symbols: dict[int, str] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(
-        ["messages", "malformed_messages", "unknown_messages", "unknown_orders"], 0))
+    counters: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ["messages", "malformed_messages", "unknown_messages", "unknown_orders"], 0
+        )
+    )
     mbo: list[tuple] = field(default_factory=list)
     trades: list[tuple] = field(default_factory=list)
     mbp1: list[tuple] = field(default_factory=list)
@@ -259,4 +262,6 @@ class Model:
         if before[0][0] != after[0][0] or before[1][0] != after[1][0]:
             self.mbp1.append((*self._event(locate, action, side, price, size, 0), *self.pairs(locate, 1)))
         if before != after:
-            self.mbp10.append((*self._event(locate, action, side, price, size, depth), *self.pairs(locate, 10)))
+            self.mbp10.append(
+                (*self._event(locate, action, side, price, size, depth), *self.pairs(locate, 10))
+            )

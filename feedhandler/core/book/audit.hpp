@@ -28,34 +28,38 @@ inline std::string audit_level(const BookSet& books, std::uint16_t instrument, S
     return {};
 }
 
+inline std::string audit_side(BookSet& books, std::uint16_t instrument, Side side, std::uint64_t& live) {
+    Block& block = books.block(instrument);
+    if ((block.version & 1) != 0) return "version left odd";
+    std::string fault;
+    std::int64_t last = -1;
+    std::uint64_t levels = 0;
+    books.for_each_level(instrument, side,
+                         [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t tail) {
+                             const std::int64_t key = price_key(side, price);
+                             if (key <= last) fault = "levels out of order";
+                             last = key;
+                             ++levels;
+                             live += orders;
+                             if (fault.empty()) fault = audit_level(books, instrument, side, price, size, orders, tail);
+                         });
+    const unsigned shown = block.side(static_cast<unsigned>(side)).size();
+    if (fault.empty() && levels > shown && shown < view_levels) fault = "view not filled";
+    return fault.empty() ? fault : fault + " (instrument " + std::to_string(instrument) + ")";
+}
+
 }  // namespace detail
 
 // Sums of orders, queues, order of levels, references, live count. Empty when all is well.
 inline std::string audit(BookSet& books) {
     std::uint64_t live = 0;
-    for (std::uint32_t id = 0; id < table_instruments; ++id) {
-        const auto instrument = static_cast<std::uint16_t>(id);
-        Block& block = books.block(instrument);
-        if ((block.flags & (block_touched | block_known)) == 0) continue;
-        if ((block.version & 1) != 0) return "version left odd";
+    std::string fault;
+    books.table().for_each_named([&](std::uint16_t instrument) {
         for (const Side side : {Side::bid, Side::ask}) {
-            std::string fault;
-            std::int64_t last = -1;
-            std::uint64_t levels = 0;
-            books.for_each_level(instrument, side, [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders,
-                                                       std::uint32_t tail) {
-                const std::int64_t key = price_key(side, price);
-                if (key <= last) fault = "levels out of order";
-                last = key;
-                ++levels;
-                live += orders;
-                if (fault.empty()) fault = detail::audit_level(books, instrument, side, price, size, orders, tail);
-            });
-            const unsigned shown = block.side(static_cast<unsigned>(side)).size();
-            if (fault.empty() && levels > shown && shown < view_levels) fault = "view not filled";
-            if (!fault.empty()) return fault + " (instrument " + std::to_string(id) + ")";
+            if (fault.empty()) fault = detail::audit_side(books, instrument, side, live);
         }
-    }
+    });
+    if (!fault.empty()) return fault;
     return live == books.live_orders() ? std::string{} : "live orders differ from the queues";
 }
 

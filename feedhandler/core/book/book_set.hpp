@@ -122,39 +122,6 @@ class BookSet {
         for (std::uint32_t i = 0; i < deep.count; ++i) for_each_in(deep_.node(deep, i), side, function);
     }
 
-    // Look-ahead, in the order in which addresses become known; never changes anything.
-    void prefetch_index(std::uint64_t reference) const { index_.prefetch(reference); }
-    void prefetch_block(std::uint16_t instrument) const {
-        const Block& b = block(instrument);
-        __builtin_prefetch(&b, 1);
-    }
-    void prefetch_keys(std::uint16_t instrument, Side side) const {
-        __builtin_prefetch(&block(instrument).sides[static_cast<unsigned>(side)], 1);
-    }
-    void prefetch_order(std::uint64_t reference) const { __builtin_prefetch(&orders_[index_.find(reference)], 1); }
-    void prefetch_neighbours(std::uint64_t reference) const {
-        const Order& order = orders_[index_.find(reference)];
-        __builtin_prefetch(&orders_[order.previous], 1);
-        __builtin_prefetch(&orders_[order.next], 1);
-        prefetch_keys(order.instrument, order.side);
-    }
-    void prefetch_level(std::uint16_t instrument, Side side, std::uint32_t key) const {
-        Node node = block(instrument).side(static_cast<unsigned>(side));
-        const KeyMatch match = node.match(key);
-        const auto slot = static_cast<unsigned>(std::countr_zero(match.equal | 0x8000));
-        __builtin_prefetch(&node.body.levels[slot], 1);
-    }
-    void prefetch_level_of(std::uint64_t reference) const {
-        const Order& order = orders_[index_.find(reference)];
-        prefetch_level(order.instrument, order.side, order.key);
-    }
-    void prefetch_tail(std::uint16_t instrument, Side side, std::uint32_t key) const {
-        Node node = block(instrument).side(static_cast<unsigned>(side));
-        const KeyMatch match = node.match(key);
-        if (match.equal == 0) return;
-        __builtin_prefetch(&orders_[node.body.levels[std::countr_zero(match.equal)].tail], 1);
-    }
-
   private:
     static std::uint8_t deep_flag(unsigned s) { return s == 0 ? block_deep_bid : block_deep_ask; }
     static bool is_deep(const Block& b, unsigned s) { return (b.flags & deep_flag(s)) != 0; }

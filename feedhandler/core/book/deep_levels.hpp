@@ -148,7 +148,7 @@ class DeepLevels {
         const unsigned size_class = class_of(capacity);
         std::uint32_t* words = free_words_[size_class];
         if (words != nullptr) {
-            std::memcpy(&free_words_[size_class], words, sizeof(words));
+            std::memcpy(&free_words_[size_class], static_cast<void*>(words), sizeof(std::uint32_t*));
         } else {
             words = &words_[used_words_];
             used_words_ += std::size_t{capacity} * 2;
@@ -164,7 +164,7 @@ class DeepLevels {
 
     void give_back_words(const DeepSide& side) {
         std::uint32_t*& free = free_words_[class_of(side.capacity)];
-        std::memcpy(side.first_keys, &free, sizeof(free));
+        std::memcpy(static_cast<void*>(side.first_keys), &free, sizeof(std::uint32_t*));
         free = side.first_keys;
     }
 

@@ -29,10 +29,11 @@ class OrderIndex {
         return handle;
     }
 
-    void prefetch(std::uint64_t reference) const {
+    // Where a reference is looked up, to be fetched early. (An address, as gcc drops calls that only prefetch.)
+    const void* place(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];
-        __builtin_prefetch(slot(entry, reference), 1);
-        if ((entry & in_sparse) != 0) [[unlikely]] sparse_.prefetch(reference);
+        const std::uint32_t* at = slot(entry, reference);
+        return entry == in_sparse ? sparse_.place(reference) : at;
     }
 
     // Of a reference that is not in it. Needs a place for every order of the pool: never fails.

@@ -18,7 +18,7 @@ class SparseIndex {
           entries_(mask_ + 1, Pages::small) {}
 
     std::uint32_t size() const { return size_; }
-    void prefetch(std::uint64_t reference) const { __builtin_prefetch(&entries_[home(reference)]); }
+    const void* place(std::uint64_t reference) const { return &entries_[home(reference)]; }
 
     std::uint32_t find(std::uint64_t reference) const {
         std::uint64_t i = home(reference);

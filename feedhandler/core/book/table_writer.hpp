@@ -2,7 +2,9 @@
 // takes no room).
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,6 +33,16 @@ class TableWriter {
     std::uint32_t symbols() const { return header_.directory_count.load(std::memory_order_relaxed); }
     const DirectoryEntry& entry(std::uint32_t i) const { return directory_[i]; }
 
+    // function(instrument id) for each that has a symbol, rising. The blocks of the others are never touched: a sparse file.
+    template <class Function>
+    void for_each_named(Function&& function) const {
+        for (std::size_t i = 0; i < named_.size(); ++i) {
+            for (std::uint64_t bits = named_[i]; bits != 0; bits &= bits - 1) {
+                function(static_cast<std::uint16_t>(i * 64 + static_cast<unsigned>(std::countr_zero(bits))));
+            }
+        }
+    }
+
     void set_symbol(std::uint16_t instrument, std::uint64_t symbol) {
         const std::uint32_t count = symbols();
         Block& b = block(instrument);
@@ -41,6 +53,7 @@ class TableWriter {
         store(directory_[i].instrument_id, std::uint32_t{instrument});
         store(directory_[i].symbol, symbol);
         set_flags(b, b.flags | block_known);
+        named_[instrument / 64] |= std::uint64_t{1} << (instrument % 64);
         if (i == count) header_.directory_count.store(count + 1, std::memory_order_release);
     }
 
@@ -61,6 +74,7 @@ class TableWriter {
     TableHeader& header_;
     DirectoryEntry* directory_;
     Block* blocks_;
+    std::array<std::uint64_t, table_instruments / 64> named_{};  // a bit an instrument id
 };
 
 }  // namespace fh::book

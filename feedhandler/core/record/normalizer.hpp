@@ -38,7 +38,7 @@ class Normalizer {
     // `books_file`: zeroed memory of book::books_file_size bytes, the shared table. It, the settings' memory and the publisher
     // outlive the normalizer.
     Normalizer(Publisher& publisher, std::byte* books_file, const NormalizerSettings& settings)
-        : publisher_(publisher), books_(books_file, settings.limits), settings_(settings) {
+        : publisher_(publisher), books_(books_file, settings.limits), ahead_(books_), settings_(settings) {
         for (const std::string& symbol : settings.symbols) wanted_.push_back(padded(symbol));
         stamp_.publisher_id = settings.publisher_id;
     }
@@ -55,9 +55,10 @@ class Normalizer {
     // Messages with consecutive numbers, in feed order. No record of a message is visible before the books are as after it.
     void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns, TimestampKind) {
         stamp_.ts_recv_ns = ts_recv_ns;
-        const LookAhead ahead(books_, messages);
+        if (messages.size() > 1) ahead_.start(messages);
+        const bool goes_on = messages.size() > LookAhead::distances.back();
         for (std::size_t i = 0; i < messages.size(); ++i) {
-            ahead.step(i);
+            if (goes_on) ahead_.step(i, messages);
             apply(first_sequence + i, messages[i]);
         }
         counters_.messages += messages.size();
@@ -67,19 +68,7 @@ class Normalizer {
     // had an order since the last time.
     void on_clear(std::uint64_t sequence, std::int64_t ts_ns) {
         stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
-        for (std::uint32_t id = 0; id < book::table_instruments; ++id) {
-            const auto instrument = static_cast<std::uint16_t>(id);
-            book::Block& block = books_.block(instrument);
-            if ((block.flags & book::block_touched) == 0) continue;
-            book::TableWriter::begin(block);
-            books_.clear_book(instrument);
-            book::TableWriter::end(block, sequence, ts_ns);
-            if (!wanted(block)) continue;
-            stamp_.quality = dbn::f_maybe_bad_book;  // whatever the state: what was in the book is void
-            mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
-            levels(instrument, block, {}, all_levels);
-            publisher_.commit();
-        }
+        books_.table().for_each_named([&](std::uint16_t instrument) { clear_book(instrument); });
         books_.clear_orders();
     }
 
@@ -87,6 +76,19 @@ class Normalizer {
     using Type = decode::Type;
     using Side = book::Side;
     static constexpr unsigned all_levels = 0;  // a rank that every view covers
+
+    void clear_book(std::uint16_t instrument) {
+        book::Block& block = books_.block(instrument);
+        if ((block.flags & book::block_touched) == 0) return;
+        book::TableWriter::begin(block);
+        books_.clear_book(instrument);
+        end(block);
+        if (!wanted(block)) return;
+        stamp_.quality = dbn::f_maybe_bad_book;  // whatever the state: what was in the book is void
+        mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
+        levels(instrument, block, {}, all_levels);
+        publisher_.commit();
+    }
 
     void apply(std::uint64_t sequence, const Message& message) {
         if (message.length == 0) return;
@@ -470,6 +472,7 @@ class Normalizer {
 
     Publisher& publisher_;
     book::BookSet books_;
+    LookAhead ahead_;
     NormalizerSettings settings_;
     std::vector<std::uint64_t> wanted_;
     FeedCounters counters_;
