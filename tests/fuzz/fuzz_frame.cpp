@@ -1,4 +1,5 @@
-// Any bytes as a captured frame and as a MoldUDP64 datagram: nothing outside them is read, and what is accepted says all of them.
+// Any bytes as a captured frame and as a MoldUDP64 datagram: nothing outside them is read, and what is
+// accepted says all of them.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -43,8 +44,8 @@ void check_mold(const std::uint8_t* data, std::size_t size) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     check_mold(data, size);
-    for (const LinkType link : {LinkType::bsd_loopback, LinkType::ethernet, LinkType::raw_ip, LinkType::linux_cooked,
-                                LinkType::linux_cooked_v2, LinkType{9999}}) {
+    for (const LinkType link : {LinkType::bsd_loopback, LinkType::ethernet, LinkType::raw_ip,
+                                LinkType::linux_cooked, LinkType::linux_cooked_v2, LinkType{9999}}) {
         const UdpDatagram udp = parse_frame(link, data, size);
         if (udp.refusal != Refusal::none) continue;
         require(udp.payload >= data + 28 && udp.length <= size && udp.payload + udp.length <= data + size);

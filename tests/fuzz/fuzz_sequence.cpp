@@ -1,5 +1,8 @@
-// The input is a schedule: packets of any numbers on any line, replies, time. A sink that trusts nothing follows what comes out:
-// every number once and in order, or reported lost; no state that the holes do not justify; and it always comes to an end.
+// The input is a schedule: packets of any numbers on any line, replies, time. A sink that trusts nothing
+// follows what comes out: every number once and in order, or reported lost; no state that the holes do not
+// justify; and it always comes to an end. Inside the arbiter nothing may be allocated.
+#include <sanitizer/allocator_interface.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +12,23 @@
 #include "sequence/arbiter.hpp"
 
 namespace {
+
+thread_local bool allocation_forbidden = false;
+void on_malloc(const volatile void*, std::size_t) {
+    if (allocation_forbidden) std::abort();
+}
+void on_free(const volatile void*) {}
+
+// While it lives, allocating is forbidden, or allowed again for the judge.
+class Allocation {
+  public:
+    explicit Allocation(bool forbidden) : before_(allocation_forbidden) { allocation_forbidden = forbidden; }
+    ~Allocation() { allocation_forbidden = before_; }
+    Allocation(const Allocation&) = delete;
+
+  private:
+    bool before_;
+};
 
 using namespace fh;
 using sequence::Arbiter;
@@ -77,17 +97,20 @@ struct Judge {
 
     // Holes of which nothing was lost. One with a loss may be over or not: nothing says so but the counter.
     std::size_t whole_holes() const {
-        return static_cast<std::size_t>(std::count_if(holes.begin(), holes.end(), [](const Hole& h) { return !h.lost; }));
+        return static_cast<std::size_t>(
+            std::count_if(holes.begin(), holes.end(), [](const Hole& h) { return !h.lost; }));
     }
 
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t, TimestampKind) {
+        const Allocation allowed(false);
         require(first == position && !messages.empty());
         for (const Message& message : messages) {
             std::vector<std::uint8_t> expected;
             append_message(expected, position++);
             if (content_known) {
                 require(message.length + 2u == expected.size());
-                require(message.length == 0 || std::memcmp(message.data, expected.data() + 2, message.length) == 0);
+                require(message.length == 0 ||
+                        std::memcmp(message.data, expected.data() + 2, message.length) == 0);
             }
         }
         delivered += messages.size();
@@ -110,6 +133,7 @@ struct Judge {
         }
     }
     void on_event(const Event& event) {
+        const Allocation allowed(false);
         switch (event.type) {
             case EventType::state:
                 require(event.previous == state && event.state != state);
@@ -127,7 +151,8 @@ struct Judge {
                 holes.push_back({event.first, event.last, false});
                 break;
             case EventType::gap_closed: {
-                const auto hole = std::find_if(holes.begin(), holes.end(), [&](const Hole& h) { return h.first == event.first; });
+                const auto hole = std::find_if(holes.begin(), holes.end(),
+                                               [&](const Hole& h) { return h.first == event.first; });
                 require(hole != holes.end() && hole->last == event.last && !hole->lost);
                 holes.erase(hole);
                 break;
@@ -141,10 +166,12 @@ struct Judge {
                 lost.push_back({event.first, event.last + 1});
                 break;
             }
-            default: break;
+            default:
+                break;
         }
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
+        const Allocation allowed(false);
         const std::uint64_t first = frame::load_be64(datagram.data() + 10);
         const std::uint16_t count = frame::load_be16(datagram.data() + 18);
         require(count >= 1 && count <= frame::mold_max_count && first >= position);
@@ -156,7 +183,7 @@ struct Judge {
 };
 
 class Run {
- public:
+  public:
     explicit Run(Input in) : in_(in), settings_(read_settings()), arbiter_(settings_, judge_, counters_) {}
 
     void play() {
@@ -168,7 +195,7 @@ class Run {
         check();
     }
 
- private:
+  private:
     Settings read_settings() {
         const std::uint8_t a = in_.u8(), b = in_.u8(), c = in_.u8();
         Settings settings;
@@ -194,46 +221,64 @@ class Run {
         const std::size_t line = op >> 4 & 3u;
         const std::size_t from = line % lines;
         switch (op & 15u) {
-            case 0: case 1: case 2: {  // the next messages, some lost before them
+            case 0:
+            case 1:
+            case 2: {  // the next messages, some lost before them
                 const std::uint8_t how = in_.u8();
                 const std::uint64_t first = sent_ + (how & 7u) * (how & 1u);
                 send(from, first, 1 + (how >> 3));
                 break;
             }
-            case 3: case 4: case 5: {  // old ones, cut anew
+            case 3:
+            case 4:
+            case 5: {  // old ones, cut anew
                 const std::uint8_t back = in_.u8();
                 send(from, sent_ > back ? sent_ - back : 1, 1 + in_.u8() % 40u);
                 break;
             }
-            case 6: send_header(from, sent_ + (in_.u8() & 3u), 0); break;
-            case 7: send_header(from, sent_, frame::mold_end_of_session); break;
+            case 6:
+                send_header(from, sent_ + (in_.u8() & 3u), 0);
+                break;
+            case 7:
+                send_header(from, sent_, frame::mold_end_of_session);
+                break;
             case 8: {  // a reply
                 if (judge_.requests.empty() || settings_.servers == 0) break;
                 const std::uint8_t which = in_.u8(), how = in_.u8();
                 const Request request = judge_.requests[which % judge_.requests.size()];
-                reply(request.server, request.first + how / 64u, std::min<std::uint64_t>(request.count, how % 64u));
+                reply(request.server, request.first + how / 64u,
+                      std::min<std::uint64_t>(request.count, how % 64u));
                 break;
             }
-            case 9: pass(in_.u8() * std::int64_t{100}); break;
-            case 10: pass(in_.u8() * std::int64_t{100'000}); break;
+            case 9:
+                pass(in_.u8() * std::int64_t{100});
+                break;
+            case 10:
+                pass(in_.u8() * std::int64_t{100'000});
+                break;
             case 11: {  // another session
                 const std::uint8_t which = in_.u8();
                 session_[9] = static_cast<char>('0' + which % 4);
                 sent_ = 1;
                 break;
             }
-            case 12: send(from, in_.u64(), 1 + in_.u8() % 3u); break;  // any number
+            case 12:
+                send(from, in_.u64(), 1 + in_.u8() % 3u);
+                break;  // any number
             case 13: {  // a datagram of empty messages
-                std::vector<std::uint8_t> packet(frame::mold_header_bytes + 2 * std::size_t{in_.u16() % 32'743u + 1}, 0);
-                frame::encode_mold_header(packet.data(), session_, sent_,
-                                          static_cast<std::uint16_t>((packet.size() - frame::mold_header_bytes) / 2));
+                std::vector<std::uint8_t> packet(
+                    frame::mold_header_bytes + 2 * std::size_t{in_.u16() % 32'743u + 1}, 0);
+                frame::encode_mold_header(
+                    packet.data(), session_, sent_,
+                    static_cast<std::uint16_t>((packet.size() - frame::mold_header_bytes) / 2));
                 judge_.content_known = false;
                 sent_ += (packet.size() - frame::mold_header_bytes) / 2;
                 on_packet(from, packet);
                 break;
             }
             case 14: {  // raw bytes
-                const std::size_t length = std::min<std::size_t>(in_.u8(), static_cast<std::size_t>(in_.end - in_.at));
+                const std::size_t length =
+                    std::min<std::size_t>(in_.u8(), static_cast<std::size_t>(in_.end - in_.at));
                 judge_.content_known = false;
                 on_packet(from, std::vector<std::uint8_t>(in_.at, in_.at + length));
                 in_.at += length;
@@ -264,14 +309,17 @@ class Run {
         on_reply(server, data_packet(arbiter_.session(), first, count));
     }
     void on_packet(std::size_t line, const std::vector<std::uint8_t>& packet) {
+        const Allocation forbidden(true);
         arbiter_.on_packet(line, packet.data(), packet.size(), now_, TimestampKind::user, now_);
     }
     void on_reply(std::size_t server, const std::vector<std::uint8_t>& packet) {
+        const Allocation forbidden(true);
         arbiter_.on_reply(server, packet.data(), packet.size(), now_, TimestampKind::user, now_);
     }
 
     // Time passes; the arbiter is called whenever it asks to be.
     void pass(std::int64_t duration_ns) {
+        const Allocation forbidden(true);
         const std::int64_t until = now_ + duration_ns;
         for (int turns = 0; arbiter_.next_deadline() <= until; ++turns) {
             require(turns < 100'000);
@@ -328,6 +376,11 @@ class Run {
 };
 
 }  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+    require(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) != 0);
+    return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     Run({data, data + size}).play();

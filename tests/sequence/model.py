@@ -221,7 +221,9 @@ class Model:
         assert gaps["messages"] == self.counts["gap_messages"]
         for name in ("recovered_line", "recovered_rewind", "unrecovered"):
             assert gaps[name] == self.counts[name], name
-        four = sum(gaps[k] for k in ("recovered_line", "recovered_rewind", "recovered_snapshot", "unrecovered"))
+        four = sum(
+            gaps[k] for k in ("recovered_line", "recovered_rewind", "recovered_snapshot", "unrecovered")
+        )
         assert gaps["messages"] == four + len(missing)
         assert recovery["requests"] == self.counts["requests"]
         for line, expected in enumerate(self.line_counts):

@@ -62,7 +62,7 @@ def started(upto: int = 3, **settings: Any) -> _core.Arbiter:
     return arbiter
 
 
-# ---- faults read in the code of others -------------------------------------------------------------------------------
+# ---- faults read in the code of others ---------------------------------------------------------------------
 
 
 def test_helix_partially_obsolete_packet_delivers_its_tail() -> None:
@@ -119,7 +119,7 @@ def test_nassau_gap_is_left_when_the_fill_overshoots_it() -> None:
 
 
 def test_nassau_one_dead_server_is_not_the_end() -> None:
-    """After 1 + retries requests that a server leaves unanswered for timeout_ns, the next one is asked, and kept."""
+    """A server that leaves 1 + retries requests unanswered is left for the next one, which is kept."""
     arbiter = started(3, arbitration_ns=0)
     arbiter.on_packet(0, packet(6, 1), NOW)
     assert arbiter.on_timer(NOW + TIMEOUT - 1) == []
@@ -163,7 +163,7 @@ def test_nassau_reply_of_another_session_is_refused() -> None:
     ],
 )
 def test_itchcpp_parse_error_moves_nothing_and_is_counted(damage: Any) -> None:
-    """A damaged packet is refused whole, before the expected number moves: the undamaged copy is then delivered."""
+    """A damaged packet is refused whole, before the expected number moves: its other copy is delivered."""
     arbiter = started(3)
     assert arbiter.on_packet(0, damage(packet(4, 2)), NOW) == []
     assert arbiter.next_sequence == 4
@@ -172,7 +172,7 @@ def test_itchcpp_parse_error_moves_nothing_and_is_counted(damage: Any) -> None:
 
 
 def test_jaybeams_every_message_has_its_own_number() -> None:
-    """Message i of a packet has the packet's number plus i, also where a tail is delivered or a hole filled."""
+    """Message i has the packet's number plus i, also where a tail is delivered or a hole filled."""
     arbiter = started(3)
     arbiter.on_packet(0, packet(8, 3), NOW)
     arbiter.on_packet(1, packet(5, 2), NOW)
@@ -187,7 +187,7 @@ def test_jaybeams_every_message_has_its_own_number() -> None:
 
 
 def test_post_mortem_recovery_holds_in_the_burst_that_caused_the_loss() -> None:
-    """While the burst goes on at full rate and the server loses every fifth datagram, nothing is lost or fetched twice."""
+    """While the burst goes on and the server loses every fifth datagram, nothing is lost or fetched twice."""
     arbiter = started(1, lines=2, servers=1, retries=20, requests_per_s=20_000, hold_messages=20_000)
     now, due = NOW, []
     lost_on_both = {n for n in range(2, 40_000) if n % 97 < 2}  # runs of two packets
@@ -225,7 +225,7 @@ def test_post_mortem_recovery_holds_in_the_burst_that_caused_the_loss() -> None:
     assert counters["recovery"]["replies"] == replies
 
 
-# ---- holes -----------------------------------------------------------------------------------------------------------
+# ---- holes -------------------------------------------------------------------------------------------------
 
 
 def test_heartbeat_reveals_a_lost_tail() -> None:
@@ -284,11 +284,16 @@ def test_messages_between_two_holes_are_delivered_when_the_first_closes() -> Non
     assert arbiter.on_packet(1, packet(6, 1), NOW) == [("gap_closed", 6, 6)]
     assert arbiter.on_packet(1, packet(4, 1), NOW) == [("gap_closed", 4, 4), messages(4, 1), messages(5, 3)]
     assert arbiter.state == "RECOVERING"
-    assert arbiter.on_packet(1, packet(8, 1), NOW) == [("gap_closed", 8, 8), messages(8, 1), messages(9, 1), LIVE]
+    assert arbiter.on_packet(1, packet(8, 1), NOW) == [
+        ("gap_closed", 8, 8),
+        messages(8, 1),
+        messages(9, 1),
+        LIVE,
+    ]
 
 
 def test_partial_reply_is_asked_for_the_rest_at_once() -> None:
-    """A reply is one datagram; when it shows how many messages fit, the rest is asked for in several requests in flight."""
+    """A reply is one datagram; once it shows how many messages fit, several such requests fly at a time."""
     arbiter = started(3, arbitration_ns=0, requests_per_s=0)
     assert arbiter.on_packet(0, packet(14, 1), NOW)[-1] == request(0, 4, 10)
     assert arbiter.on_reply(0, packet(4, 2), NOW) == [
@@ -382,7 +387,7 @@ def test_reply_without_a_missing_message_changes_nothing(reply: bytes) -> None:
     assert counters["gaps"]["total"] == 1
 
 
-# ---- lost for good ---------------------------------------------------------------------------------------------------
+# ---- lost for good -----------------------------------------------------------------------------------------
 
 
 def test_all_servers_silent_gives_the_hole_up() -> None:
@@ -427,7 +432,7 @@ def test_part_of_a_hole_is_lost_and_the_rest_recovered() -> None:
 
 
 def test_clear_comes_when_the_feed_reaches_the_lost_numbers() -> None:
-    """A later hole may be lost while an earlier one is still recovered: STALE at once, the clear in its place."""
+    """STALE at once; the clear in its place, behind what an earlier hole still holds back."""
     arbiter = started(3, servers=1, retries=0, requests_per_s=0)
     arbiter.on_packet(0, packet(5, 1), NOW)  # hole 4
     arbiter.on_timer(NOW + WAIT)
@@ -435,7 +440,8 @@ def test_clear_comes_when_the_feed_reaches_the_lost_numbers() -> None:
     assert arbiter.on_timer(NOW + 2 * WAIT) == [request(0, 6, 2)]
     now = NOW + WAIT + TIMEOUT - 1
     arbiter.on_packet(0, packet(10, 1), now)  # hole 9
-    assert arbiter.on_reply(0, packet(9, 1), now) == [("gap_closed", 9, 9)]  # the server lives: only what it keeps is lost
+    # The server lives: only what it keeps to itself is lost.
+    assert arbiter.on_reply(0, packet(9, 1), now) == [("gap_closed", 9, 9)]
     assert arbiter.on_timer(NOW + WAIT + TIMEOUT) == [
         ("gap_lost", 4, 4),
         STALE,
@@ -477,7 +483,7 @@ def test_without_servers_the_hole_is_lost_right_after_the_arbitration_wait() -> 
 
 
 def test_dead_servers_cost_one_round_of_retries_not_one_a_hole() -> None:
-    """When nobody answered for a whole round, every hole that was due by its beginning is given up with it."""
+    """When nobody answered for a whole round, every hole that was due at its beginning is given up."""
     arbiter = started(3, servers=1, retries=0, max_outstanding=1, requests_per_s=0, arbitration_ns=0)
     for number in range(5, 25, 2):
         arbiter.on_packet(0, packet(number, 1), NOW)
@@ -486,11 +492,11 @@ def test_dead_servers_cost_one_round_of_retries_not_one_a_hole() -> None:
     assert arbiter.next_sequence == 24
 
 
-# ---- room ------------------------------------------------------------------------------------------------------------
+# ---- room --------------------------------------------------------------------------------------------------
 
 
 def test_full_hold_loses_nothing_silently() -> None:
-    """What finds no room behind a hole is a hole itself as soon as there is room, and never LIVE in between."""
+    """What finds no room is a hole itself as soon as there is room, and never LIVE in between."""
     arbiter = started(3, hold_messages=2, arbitration_ns=0, requests_per_s=0)
     arbiter.on_packet(0, packet(5, 2), NOW)
     assert arbiter.on_packet(0, packet(7, 2), NOW) == []
@@ -535,7 +541,7 @@ def test_held_messages_keep_the_time_they_were_received_at() -> None:
     assert [(e[1], e[3]) for e in trace if e[0] == "messages"] == [(4, 70), (5, 50), (6, 60)]
 
 
-# ---- start and sessions ----------------------------------------------------------------------------------------------
+# ---- start and sessions ------------------------------------------------------------------------------------
 
 
 def test_live_join_in_mid_session_is_stale() -> None:
@@ -647,7 +653,7 @@ def test_damaged_packet_of_another_session_is_malformed_not_foreign() -> None:
     assert (counters["malformed"], counters["foreign_session"]) == (1, 0)
 
 
-# ---- forged numbers --------------------------------------------------------------------------------------------------
+# ---- forged numbers ----------------------------------------------------------------------------------------
 
 
 def test_forged_number_far_ahead_opens_no_hole() -> None:
@@ -661,7 +667,7 @@ def test_forged_number_far_ahead_opens_no_hole() -> None:
 
 
 def test_far_number_that_goes_on_is_believed_and_given_up_at_once() -> None:
-    """After a long outage the second packet confirms the first; an astronomic hole costs no more than a small one."""
+    """The second packet confirms the first; an astronomic hole costs no more than a small one."""
     arbiter = started(3, servers=0)
     far = 2**63
     arbiter.on_packet(0, packet(far, 2), NOW)
@@ -703,7 +709,7 @@ def test_number_0_is_refused_whatever_is_expected() -> None:
     assert arbiter.counters()["lines"][0]["malformed"] == 2
 
 
-# ---- lines -----------------------------------------------------------------------------------------------------------
+# ---- lines -------------------------------------------------------------------------------------------------
 
 
 def test_silent_line_is_down_until_it_speaks_again() -> None:

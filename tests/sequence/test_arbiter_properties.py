@@ -1,4 +1,4 @@
-"""The arbiter under random loss, duplication, reordering, re-packetisation, lost replies and timers, against the naive model."""
+"""The arbiter under random loss, duplicates, reordering, re-packetisation, lost replies and timers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def packet(session: bytes, first: int, count: int) -> bytes:
 
 
 class Feed(RuleBasedStateMachine):
-    """An exchange whose packets reach the arbiter in any order, any number of times, cut anywhere, or never."""
+    """An exchange whose packets arrive in any order, any number of times, cut anywhere, or never."""
 
     roomy = True  # the hold never fills: the model predicts everything
 
@@ -88,7 +88,9 @@ class Feed(RuleBasedStateMachine):
                 self.position = entry[1] + 1
 
     @precondition(lambda self: not self.over)
-    @rule(line=st.integers(0, LINES - 1), skip=st.sampled_from([0, 0, 0, 0, 1, 3, 9]), count=st.integers(1, 6))
+    @rule(
+        line=st.integers(0, LINES - 1), skip=st.sampled_from([0, 0, 0, 0, 1, 3, 9]), count=st.integers(1, 6)
+    )
     def new_packet(self, line: int, skip: int, count: int) -> None:
         """Send the next packet, `skip` messages having gone into the void before it."""
         first = self.sent + skip
@@ -110,14 +112,18 @@ class Feed(RuleBasedStateMachine):
     def heartbeat(self, line: int) -> None:
         """Say what the next number is."""
         self.model.known_end(self.sent, self.session, final=False)
-        self.take(self.arbiter.on_packet(line, _core.encode_mold_header(self.session, self.sent, 0), self.now))
+        self.take(
+            self.arbiter.on_packet(line, _core.encode_mold_header(self.session, self.sent, 0), self.now)
+        )
 
     @rule(line=st.integers(0, LINES - 1))
     def end_of_session(self, line: int) -> None:
         """End the session; the exchange repeats this."""
         self.over = True
         self.model.known_end(self.sent, self.session, final=True)
-        self.take(self.arbiter.on_packet(line, _core.encode_mold_header(self.session, self.sent, 0xFFFF), self.now))
+        self.take(
+            self.arbiter.on_packet(line, _core.encode_mold_header(self.session, self.sent, 0xFFFF), self.now)
+        )
 
     @precondition(lambda self: self.over and self.arbiter.state == "ENDED")
     @rule(line=st.integers(0, LINES - 1), skip=st.sampled_from([0, 0, 2]))
@@ -130,7 +136,12 @@ class Feed(RuleBasedStateMachine):
         self.new_packet(line, skip, 2)
 
     @precondition(lambda self: self.requests)
-    @rule(which=st.integers(0, 20), count=st.integers(0, 9), early=st.sampled_from([0, 0, 0, 2]), keep=st.booleans())
+    @rule(
+        which=st.integers(0, 20),
+        count=st.integers(0, 9),
+        early=st.sampled_from([0, 0, 0, 2]),
+        keep=st.booleans(),
+    )
     def reply(self, which: int, count: int, early: int, keep: bool) -> None:
         """Answer a request with some of what was asked, or with what was not; perhaps again later."""
         server, first, asked = self.requests[which % len(self.requests)]
@@ -208,7 +219,7 @@ class Feed(RuleBasedStateMachine):
 
 
 class CrampedFeed(Feed):
-    """The same with a hold that fills at once: what finds no room must be asked for again, never forgotten."""
+    """The same with a hold that fills at once: what finds no room must be asked for, never forgotten."""
 
     roomy = False
 

@@ -22,15 +22,24 @@ const char* state_name(FeedState state) {
 nb::object event_tuple(const Event& event) {
     const nb::bytes session(event.session, strnlen(event.session, sizeof event.session));
     switch (event.type) {
-        case EventType::state: return nb::make_tuple("state", state_name(event.previous), state_name(event.state));
-        case EventType::gap_open: return nb::make_tuple("gap_open", event.first, event.last);
-        case EventType::gap_closed: return nb::make_tuple("gap_closed", event.first, event.last);
-        case EventType::gap_lost: return nb::make_tuple("gap_lost", event.first, event.last);
-        case EventType::line_down: return nb::make_tuple("line_down", event.line);
-        case EventType::line_up: return nb::make_tuple("line_up", event.line);
-        case EventType::session_start: return nb::make_tuple("session_start", session, event.first);
-        case EventType::session_end: return nb::make_tuple("session_end", session, event.first);
-        default: return nb::make_tuple("event", static_cast<int>(event.type));
+        case EventType::state:
+            return nb::make_tuple("state", state_name(event.previous), state_name(event.state));
+        case EventType::gap_open:
+            return nb::make_tuple("gap_open", event.first, event.last);
+        case EventType::gap_closed:
+            return nb::make_tuple("gap_closed", event.first, event.last);
+        case EventType::gap_lost:
+            return nb::make_tuple("gap_lost", event.first, event.last);
+        case EventType::line_down:
+            return nb::make_tuple("line_down", event.line);
+        case EventType::line_up:
+            return nb::make_tuple("line_up", event.line);
+        case EventType::session_start:
+            return nb::make_tuple("session_start", session, event.first);
+        case EventType::session_end:
+            return nb::make_tuple("session_end", session, event.first);
+        default:
+            return nb::make_tuple("event", static_cast<int>(event.type));
     }
 }
 
@@ -38,11 +47,14 @@ struct TraceSink {
     nb::list trace;
     bool with_timestamps = false;
 
-    void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns, TimestampKind kind) {
+    void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
+                     TimestampKind kind) {
         nb::list bytes;
         for (const Message& message : messages) bytes.append(nb::bytes(message.data, message.length));
-        if (with_timestamps) trace.append(nb::make_tuple("messages", first, bytes, ts_recv_ns, static_cast<int>(kind)));
-        else trace.append(nb::make_tuple("messages", first, bytes));
+        if (with_timestamps)
+            trace.append(nb::make_tuple("messages", first, bytes, ts_recv_ns, static_cast<int>(kind)));
+        else
+            trace.append(nb::make_tuple("messages", first, bytes));
     }
     void on_clear(std::uint64_t sequence, std::int64_t) { trace.append(nb::make_tuple("clear", sequence)); }
     void on_event(const Event& event) { trace.append(event_tuple(event)); }
@@ -62,7 +74,7 @@ nb::dict counters_dict(const Counters& counters, const CounterInfo (&info)[N]) {
 }
 
 class TracedArbiter {
- public:
+  public:
     explicit TracedArbiter(const sequence::Settings& settings, bool with_timestamps)
         : settings_(settings), arbiter_(settings, sink_, counters_) {
         sink_.with_timestamps = with_timestamps;
@@ -94,7 +106,8 @@ class TracedArbiter {
         arbiter_.refresh_counters();
         nb::dict out;
         nb::list lines;
-        for (std::size_t i = 0; i < settings_.lines; ++i) lines.append(counters_dict(counters_.lines[i], line_counter_info));
+        for (std::size_t i = 0; i < settings_.lines; ++i)
+            lines.append(counters_dict(counters_.lines[i], line_counter_info));
         out["lines"] = lines;
         out["gaps"] = counters_dict(counters_.gaps, gap_counter_info);
         out["recovery"] = counters_dict(counters_.recovery, recovery_counter_info);
@@ -103,7 +116,8 @@ class TracedArbiter {
     nb::list history() const {
         nb::list out;
         const auto& history = arbiter_.history();
-        for (std::uint64_t i = history.count() > gap_history ? history.count() - gap_history : 0; i < history.count(); ++i) {
+        for (std::uint64_t i = history.count() > gap_history ? history.count() - gap_history : 0;
+             i < history.count(); ++i) {
             const GapRecord& gap = history.records()[i % gap_history];
             nb::dict entry;
             entry["opened_ns"] = gap.opened_ns;
@@ -119,8 +133,10 @@ class TracedArbiter {
         return out;
     }
 
- private:
-    static const std::uint8_t* data(const nb::bytes& bytes) { return reinterpret_cast<const std::uint8_t*>(bytes.c_str()); }
+  private:
+    static const std::uint8_t* data(const nb::bytes& bytes) {
+        return reinterpret_cast<const std::uint8_t*>(bytes.c_str());
+    }
     nb::list take() {
         nb::list trace = sink_.trace;
         sink_.trace = nb::list();
@@ -138,36 +154,33 @@ class TracedArbiter {
 void register_sequence(nb::module_& m) {
     using namespace nb::literals;
     const sequence::Settings defaults;
-    nb::class_<TracedArbiter>(m, "Arbiter", "The sequencing stage alone; each call returns its trace as a list of tuples.")
+    nb::class_<TracedArbiter>(m, "Arbiter",
+                              "The sequencing stage alone; each call returns its trace as a list of tuples.")
         .def(
             "__init__",
-            [](TracedArbiter* self, std::size_t lines, std::size_t servers, const std::string& session, const std::string& start,
-               std::uint64_t first_sequence, std::int64_t line_down_ns, std::int64_t arbitration_ns, std::int64_t timeout_ns,
-               std::uint64_t retries, std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
+            [](TracedArbiter* self, std::size_t lines, std::size_t servers, const std::string& session,
+               const std::string& start, std::uint64_t first_sequence, std::int64_t line_down_ns,
+               std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
+               std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
                std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps) {
-                if (lines > max_lines || servers > max_servers || session.size() > frame::mold_session_bytes ||
-                    (start != "live" && start != "beginning")) {
+                if (lines > max_lines || servers > max_servers ||
+                    session.size() > frame::mold_session_bytes || (start != "live" && start != "beginning")) {
                     throw nb::value_error("Arbiter: lines, servers, session or start out of range");
                 }
-                const sequence::Settings settings{lines,
-                                                  servers,
-                                                  session,
-                                                  start == "live" ? sequence::Start::live : sequence::Start::beginning,
-                                                  first_sequence,
-                                                  line_down_ns,
-                                                  arbitration_ns,
-                                                  timeout_ns,
-                                                  retries,
-                                                  max_outstanding,
-                                                  requests_per_s,
-                                                  hold_messages,
-                                                  hold_bytes,
-                                                  max_gap_messages};
+                const sequence::Settings settings{
+                    lines,          servers,
+                    session,        start == "live" ? sequence::Start::live : sequence::Start::beginning,
+                    first_sequence, line_down_ns,
+                    arbitration_ns, timeout_ns,
+                    retries,        max_outstanding,
+                    requests_per_s, hold_messages,
+                    hold_bytes,     max_gap_messages};
                 new (self) TracedArbiter(settings, with_timestamps);
             },
-            nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers, "session"_a = defaults.session,
-            "start"_a = "live", "first_sequence"_a = defaults.first_sequence, "line_down_ns"_a = defaults.line_down_ns,
-            "arbitration_ns"_a = defaults.arbitration_ns, "timeout_ns"_a = defaults.timeout_ns, "retries"_a = defaults.retries,
+            nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers,
+            "session"_a = defaults.session, "start"_a = "live", "first_sequence"_a = defaults.first_sequence,
+            "line_down_ns"_a = defaults.line_down_ns, "arbitration_ns"_a = defaults.arbitration_ns,
+            "timeout_ns"_a = defaults.timeout_ns, "retries"_a = defaults.retries,
             "max_outstanding"_a = defaults.max_outstanding, "requests_per_s"_a = defaults.requests_per_s,
             "hold_messages"_a = defaults.hold_messages, "hold_bytes"_a = defaults.hold_bytes,
             "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false)

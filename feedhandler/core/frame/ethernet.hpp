@@ -22,7 +22,16 @@ enum class LinkType : std::uint16_t {
 };
 
 // Why a frame is not taken.
-enum class Refusal : std::uint8_t { none, link_type, truncated, not_ipv4, bad_ipv4, fragment, not_udp, bad_udp };
+enum class Refusal : std::uint8_t {
+    none,
+    link_type,
+    truncated,
+    not_ipv4,
+    bad_ipv4,
+    fragment,
+    not_udp,
+    bad_udp
+};
 inline constexpr const char* refusal_names[] = {"none",     "link_type", "truncated", "not_ipv4",
                                                 "bad_ipv4", "fragment",  "not_udp",   "bad_udp"};
 inline constexpr std::size_t refusal_count = sizeof refusal_names / sizeof refusal_names[0];
@@ -41,7 +50,9 @@ namespace detail {
 
 inline constexpr std::uint16_t ethertype_ipv4 = 0x0800;
 
-inline bool is_vlan_tag(std::uint16_t ethertype) { return ethertype == 0x8100 || ethertype == 0x88A8 || ethertype == 0x9100; }
+inline bool is_vlan_tag(std::uint16_t ethertype) {
+    return ethertype == 0x8100 || ethertype == 0x88A8 || ethertype == 0x9100;
+}
 
 inline constexpr UdpDatagram refuse(Refusal why) { return {why, nullptr, 0, 0, 0, 0, 0}; }
 
@@ -56,7 +67,8 @@ inline UdpDatagram parse_udp(const std::uint8_t* udp, std::size_t length, UdpDat
     return out;
 }
 
-// Lengths are believed as far as the header says, not the frame: short frames are padded, some captures keep the checksum.
+// Lengths are believed as far as the header says, not the frame: short frames are padded, some captures keep
+// the checksum.
 inline UdpDatagram parse_ipv4(const std::uint8_t* ip, std::size_t captured) {
     if (captured < 20) return refuse(Refusal::truncated);
     if (ip[0] >> 4 != 4) return refuse(Refusal::not_ipv4);
@@ -73,8 +85,10 @@ inline UdpDatagram parse_ipv4(const std::uint8_t* ip, std::size_t captured) {
     return parse_udp(ip + header, total - header, out);
 }
 
-// `at` is where an ethertype stands, with the next header right behind it (behind `gap` bytes for the cooked v2 header).
-inline UdpDatagram parse_ethertype(const std::uint8_t* frame, std::size_t captured, std::size_t at, std::size_t gap = 0) {
+// `at` is where an ethertype stands, with the next header right behind it (behind `gap` bytes for the cooked
+// v2 header).
+inline UdpDatagram parse_ethertype(const std::uint8_t* frame, std::size_t captured, std::size_t at,
+                                   std::size_t gap = 0) {
     if (captured < at + 2 + gap) return refuse(Refusal::truncated);
     std::uint16_t ethertype = load_be16(frame + at);
     at += 2 + gap;
@@ -89,16 +103,21 @@ inline UdpDatagram parse_ethertype(const std::uint8_t* frame, std::size_t captur
 
 }  // namespace detail
 
-// The UDP datagram in a frame of which `captured` bytes are there. Fragments are refused whole: half a datagram is none.
+// The UDP datagram in a frame of which `captured` bytes are there. Fragments are refused whole: half a
+// datagram is none.
 inline UdpDatagram parse_frame(LinkType link, const std::uint8_t* frame, std::size_t captured) {
     switch (link) {
-        case LinkType::ethernet: return detail::parse_ethertype(frame, captured, 12);
-        case LinkType::linux_cooked: return detail::parse_ethertype(frame, captured, 14);
-        case LinkType::linux_cooked_v2: return detail::parse_ethertype(frame, captured, 0, 18);
+        case LinkType::ethernet:
+            return detail::parse_ethertype(frame, captured, 12);
+        case LinkType::linux_cooked:
+            return detail::parse_ethertype(frame, captured, 14);
+        case LinkType::linux_cooked_v2:
+            return detail::parse_ethertype(frame, captured, 0, 18);
         case LinkType::raw_ip:
         case LinkType::raw_ip_openbsd:
         case LinkType::raw_ip_bsdos:
-        case LinkType::ipv4: return detail::parse_ipv4(frame, captured);
+        case LinkType::ipv4:
+            return detail::parse_ipv4(frame, captured);
         case LinkType::bsd_loopback:
         case LinkType::openbsd_loopback:  // 4 bytes of address family, in an order of the capturing host's
             if (captured < 4) return detail::refuse(Refusal::truncated);

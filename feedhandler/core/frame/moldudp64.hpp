@@ -1,4 +1,5 @@
-// MoldUDP64 1.00: one 20-byte header (session 10, sequence u64, count u16), then `count` blocks of u16 length + data.
+// MoldUDP64 1.00: one 20-byte header (session 10, sequence u64, count u16), then `count` blocks of u16 length
+// + data.
 #pragma once
 
 #include <cstddef>
@@ -29,9 +30,9 @@ struct MoldPacket {
     std::uint64_t end() const { return sequence + count; }
 };
 
-// Checks the whole datagram before anything of it may be used: the header is there, the blocks end exactly where the datagram
-// does, and the numbers do not pass 2^64 - 1. `messages` must have room for mold_max_messages; on `malformed` its
-// contents mean nothing.
+// Checks the whole datagram before anything of it may be used: the header is there, the blocks end exactly
+// where the datagram does, and the numbers do not pass 2^64 - 1. `messages` must have room for
+// mold_max_messages; on `malformed` its contents mean nothing.
 inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Message* messages) {
     constexpr MoldPacket malformed{MoldKind::malformed, 0, 0};
     if (length < mold_header_bytes || length > max_udp_payload) return malformed;
@@ -57,7 +58,8 @@ inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Messa
 }
 
 // A header alone is a request (sequence = first wanted, count = how many), a heartbeat or an end of session.
-inline void encode_mold_header(std::uint8_t* out, const char* session, std::uint64_t sequence, std::uint16_t count) {
+inline void encode_mold_header(std::uint8_t* out, const char* session, std::uint64_t sequence,
+                               std::uint16_t count) {
     std::memcpy(out, session, mold_session_bytes);
     store_be64(out + 10, sequence);
     store_be16(out + 18, count);

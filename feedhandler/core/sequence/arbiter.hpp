@@ -1,15 +1,17 @@
-// Packets of any number of lines, and of re-request servers, in; every message once and in order out, or reported lost.
+// Packets of any number of lines, and of re-request servers, in; every message once and in order out, or
+// reported lost.
 //
 // Sink (called on the same thread, in feed order):
-//   void on_messages(std::uint64_t first_sequence, std::span<const Message>, std::int64_t ts_recv_ns, TimestampKind);
-//   void on_clear(std::uint64_t sequence, std::int64_t ts_ns);   all books empty: numbers up to `sequence` were lost, 0 = rollover
-//   void on_event(const Event&);
-//   void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram);
-//   void on_lookahead(std::span<const Message>);   optional: messages that on_messages will bring at once, in several calls
+//   void on_messages(std::uint64_t first_sequence, std::span<const Message>, std::int64_t ts_recv_ns,
+//   TimestampKind); void on_clear(std::uint64_t sequence, std::int64_t ts_ns);   all books empty: numbers up
+//   to `sequence` were lost, 0 = rollover void on_event(const Event&); void send_request(std::size_t server,
+//   std::span<const std::uint8_t, 20> datagram); void on_lookahead(std::span<const Message>);   optional:
+//   messages that on_messages will bring at once, in several calls
 //
-// Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages (its last ones and those
-// behind it), then the state. Given up: gap_lost, state STALE; on_clear when the feed reaches the lost numbers. End: session_end,
-// state ENDED. Rollover: on_clear(0), session_start, the state.
+// Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages
+// (its last ones and those behind it), then the state. Given up: gap_lost, state STALE; on_clear when the
+// feed reaches the lost numbers. End: session_end, state ENDED. Rollover: on_clear(0), session_start, the
+// state.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +40,7 @@ namespace fh::sequence {
 // Allocates in its constructor only. `now_ns` is UTC and never goes back.
 template <class Sink>
 class Arbiter {
- public:
+  public:
     Arbiter(const Settings& settings, Sink& sink, Counters& counters)
         : settings_(settings),
           sink_(sink),
@@ -54,8 +56,8 @@ class Arbiter {
     Arbiter& operator=(const Arbiter&) = delete;
 
     // A datagram of a multicast line.
-    void on_packet(std::size_t line, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns, TimestampKind kind,
-                   std::int64_t now_ns) {
+    void on_packet(std::size_t line, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns,
+                   TimestampKind kind, std::int64_t now_ns) {
         LineCounters& counters = counters_.lines[line];
         ++counters.packets;
         counters.bytes += length;
@@ -77,12 +79,13 @@ class Arbiter {
     }
 
     // A datagram that came from a re-request server: fills holes, reveals none.
-    void on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns, TimestampKind kind,
-                  std::int64_t now_ns) {
+    void on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length,
+                  std::int64_t ts_recv_ns, TimestampKind kind, std::int64_t now_ns) {
         ++counters_.recovery.replies;
         const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
         std::uint64_t useful = 0;
-        if (packet.kind == frame::MoldKind::data && packet.sequence != 0 && next_ != 0 && session_.is_current(payload)) {
+        if (packet.kind == frame::MoldKind::data && packet.sequence != 0 && next_ != 0 &&
+            session_.is_current(payload)) {
             useful = fill(packet, {ts_recv_ns, kind}, Source::server, now_ns);
             requester_.answered(server, packet.sequence, packet.end(), useful, now_ns);
             settle(now_ns);
@@ -95,7 +98,8 @@ class Arbiter {
         if (now_ns < next_deadline()) return;
         check_lines(now_ns);
         if (next_ == 0) return;
-        while (const Requester::Request* request = requester_.expire(now_ns)) give_up_unanswered(*request, now_ns);
+        while (const Requester::Request* request = requester_.expire(now_ns))
+            give_up_unanswered(*request, now_ns);
         if (settings_.servers == 0) give_up_holes_asked_before(now_ns, now_ns);
         settle(now_ns);
     }
@@ -103,8 +107,10 @@ class Arbiter {
     std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
 
     FeedState state() const { return state_; }
-    std::uint64_t next_sequence() const { return next_; }        // 0 before the first packet
-    const char* session() const { return next_ == 0 ? no_session_ : session_.bytes(); }  // ten bytes; NULs before the first packet
+    std::uint64_t next_sequence() const { return next_; }  // 0 before the first packet
+    const char* session() const {
+        return next_ == 0 ? no_session_ : session_.bytes();
+    }  // ten bytes; NULs before the first packet
     const GapHistory& history() const { return history_; }
     std::uint64_t held() const { return hold_.held(); }
 
@@ -116,7 +122,7 @@ class Arbiter {
         }
     }
 
- private:
+  private:
     static constexpr std::int64_t never_heard = std::numeric_limits<std::int64_t>::min();
     struct Line {
         std::optional<LineWindow> window;
@@ -124,7 +130,8 @@ class Arbiter {
         std::int64_t heard_ns = never_heard;
     };
 
-    // ---- lines ------------------------------------------------------------------------------------------------------------
+    // ---- lines
+    // ------------------------------------------------------------------------------------------------------------
 
     void heard(std::size_t line, std::int64_t now_ns) {
         lines_[line].heard_ns = now_ns;
@@ -140,7 +147,8 @@ class Arbiter {
         line_deadline_ns_ = never_ns;
         for (std::size_t i = 0; i < settings_.lines; ++i) {
             if (counters_.lines[i].down != 0) continue;
-            if (lines_[i].heard_ns == never_heard) lines_[i].heard_ns = now_ns;  // the first look: silence starts now
+            if (lines_[i].heard_ns == never_heard)
+                lines_[i].heard_ns = now_ns;  // the first look: silence starts now
             const std::int64_t deadline_ns = lines_[i].heard_ns + settings_.line_down_ns;
             if (deadline_ns > now_ns) {
                 line_deadline_ns_ = std::min(line_deadline_ns_, deadline_ns);
@@ -151,17 +159,20 @@ class Arbiter {
         }
     }
 
-    // ---- packets that are not simply the next one ---------------------------------------------------------------------------
+    // ---- packets that are not simply the next one
+    // ---------------------------------------------------------------------------
 
-    [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet, const std::uint8_t* payload,
-                                             const Receipt& receipt, std::int64_t now_ns) {
+    [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet,
+                                             const std::uint8_t* payload, const Receipt& receipt,
+                                             std::int64_t now_ns) {
         LineCounters& counters = counters_.lines[line];
         if (packet.sequence == 0) {  // numbers start at 1
             ++counters.malformed;
             return;
         }
         const bool current = session_.is_current(payload);
-        if (current && packet.count != 0 && packet.end() <= next_) [[likely]] {  // the slower line's copy of what is in
+        if (current && packet.count != 0 && packet.end() <= next_)
+            [[likely]] {  // the slower line's copy of what is in
             heard(line, now_ns);
             lines_[line].window->mark(packet.sequence, packet.end());
             counters.messages += packet.count;
@@ -184,7 +195,8 @@ class Arbiter {
             sequence_data(line, packet, receipt, now_ns);
         } else {
             if (packet.sequence > highest_) reveal(packet.sequence, now_ns);
-            if (packet.kind == frame::MoldKind::end_of_session && packet.sequence >= known_end()) end_known_ = true;
+            if (packet.kind == frame::MoldKind::end_of_session && packet.sequence >= known_end())
+                end_known_ = true;
         }
         // Numbers beyond the end of the session: it was not the end.
         if (known_end() > before && packet.kind != frame::MoldKind::end_of_session) end_known_ = false;
@@ -211,11 +223,14 @@ class Arbiter {
         if (!session_.is_current(payload)) session_.adopt(payload);
         if (rollover) {
             refresh_counters();
-            for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].missing_before = counters_.lines[i].missing;
+            for (std::size_t i = 0; i < settings_.lines; ++i)
+                lines_[i].missing_before = counters_.lines[i].missing;
             sink_.on_clear(0, now_ns);
         }
         const bool from_beginning = rollover || settings_.start == Start::beginning;
-        next_ = !rollover && settings_.first_sequence != 0 ? settings_.first_sequence : from_beginning ? 1 : packet.sequence;
+        next_ = !rollover && settings_.first_sequence != 0 ? settings_.first_sequence
+                : from_beginning                           ? 1
+                                                           : packet.sequence;
         highest_ = next_;
         refused_end_ = 0;
         suspect_ = 0;
@@ -227,24 +242,30 @@ class Arbiter {
         if (packet.sequence <= next_ || stale_) change_state(now_ns);
     }
 
-    void sequence_data(std::size_t line, const frame::MoldPacket& packet, const Receipt& receipt, std::int64_t now_ns) {
+    void sequence_data(std::size_t line, const frame::MoldPacket& packet, const Receipt& receipt,
+                       std::int64_t now_ns) {
         const std::uint64_t base = std::min(packet.end(), highest_);
         std::uint64_t refused = 0;
-        std::uint64_t fresh = packet.sequence < base ? fill(packet, receipt, Source::line, now_ns, &refused) : 0;
+        std::uint64_t fresh =
+            packet.sequence < base ? fill(packet, receipt, Source::line, now_ns, &refused) : 0;
         if (packet.end() > highest_) {
-            if (take_newest(packet, receipt, now_ns)) fresh += packet.end() - std::max(packet.sequence, base);
-            else refused += packet.end() - std::max(packet.sequence, base);
+            if (take_newest(packet, receipt, now_ns))
+                fresh += packet.end() - std::max(packet.sequence, base);
+            else
+                refused += packet.end() - std::max(packet.sequence, base);
         }
         LineCounters& counters = counters_.lines[line];
         counters.messages += packet.count - refused;
         counters.won += fresh;
         counters.late += packet.count - refused - fresh;
-        if (refused == 0) [[likely]] lines_[line].window->mark(packet.sequence, packet.end());
-        else mark_kept(line, packet);
+        if (refused == 0) [[likely]]
+            lines_[line].window->mark(packet.sequence, packet.end());
+        else
+            mark_kept(line, packet);
     }
 
-    // The part of the packet beyond all known numbers: delivered, or held behind the hole that it may reveal. False: no room, and
-    // nothing changed but that the numbers are known to exist.
+    // The part of the packet beyond all known numbers: delivered, or held behind the hole that it may reveal.
+    // False: no room, and nothing changed but that the numbers are known to exist.
     bool take_newest(const frame::MoldPacket& packet, const Receipt& receipt, std::int64_t now_ns) {
         const std::uint64_t first = std::max(packet.sequence, highest_);
         const std::span<const Message> messages = slice(packet, {first, packet.end()});
@@ -262,9 +283,10 @@ class Arbiter {
         return true;
     }
 
-    // Fills the packet's numbers that were missing; returns how many. Room in the hold may be short for those not next in turn.
-    std::uint64_t fill(const frame::MoldPacket& packet, const Receipt& receipt, Source source, std::int64_t now_ns,
-                       std::uint64_t* refused = nullptr) {
+    // Fills the packet's numbers that were missing; returns how many. Room in the hold may be short for those
+    // not next in turn.
+    std::uint64_t fill(const frame::MoldPacket& packet, const Receipt& receipt, Source source,
+                       std::int64_t now_ns, std::uint64_t* refused = nullptr) {
         std::uint64_t filled = 0;
         std::uint64_t from = std::max(packet.sequence, next_);
         while (from < packet.end()) {
@@ -273,7 +295,8 @@ class Arbiter {
             const SequenceRange part{std::max(from, gaps_[i].first), std::min(packet.end(), gaps_[i].end)};
             from = part.end;
             const bool next = part.first == next_;
-            if (!next && (!has_room_to_split(i, part) || !hold_.store(part.first, slice(packet, part), receipt))) {
+            if (!next &&
+                (!has_room_to_split(i, part) || !hold_.store(part.first, slice(packet, part), receipt))) {
                 if (refused != nullptr) *refused += part.size();
                 continue;
             }
@@ -308,7 +331,8 @@ class Arbiter {
         }
     }
 
-    // ---- holes --------------------------------------------------------------------------------------------------------------
+    // ---- holes
+    // --------------------------------------------------------------------------------------------------------------
 
     // All numbers below `end` are known to exist.
     void reveal(std::uint64_t end, std::int64_t now_ns) {
@@ -323,7 +347,8 @@ class Arbiter {
     void open_hole(std::uint64_t end, std::int64_t now_ns) {
         gaps_.open({highest_, end}, now_ns, now_ns + settings_.arbitration_ns);
         emit(EventType::gap_open, now_ns, highest_, end - 1);
-        if (state_ != FeedState::stale) set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
+        if (state_ != FeedState::stale)
+            set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
         requester_.stir();
     }
 
@@ -332,11 +357,13 @@ class Arbiter {
         if (change.closed) emit(EventType::gap_closed, now_ns, change.hole.first, change.hole.end - 1);
     }
 
-    // A request that no server answered. If none answered anything meanwhile, they are all gone: waiting for a round of retries
-    // for every hole would only let the hold overflow.
+    // A request that no server answered. If none answered anything meanwhile, they are all gone: waiting for
+    // a round of retries for every hole would only let the hold overflow.
     void give_up_unanswered(const Requester::Request& request, std::int64_t now_ns) {
-        if (requester_.last_answer_ns() > request.first_sent_ns) give_up({request.first, request.end}, now_ns);
-        else give_up_holes_asked_before(request.first_sent_ns, now_ns);
+        if (requester_.last_answer_ns() > request.first_sent_ns)
+            give_up({request.first, request.end}, now_ns);
+        else
+            give_up_holes_asked_before(request.first_sent_ns, now_ns);
         requester_.prune();
     }
 
@@ -350,7 +377,8 @@ class Arbiter {
         while (gaps_.can_lose()) {
             const std::size_t i = gaps_.find(range.first);
             if (i == gaps_.size() || gaps_[i].first >= range.end) break;
-            const SequenceRange part{std::max(range.first, gaps_[i].first), std::min(range.end, gaps_[i].end)};
+            const SequenceRange part{std::max(range.first, gaps_[i].first),
+                                     std::min(range.end, gaps_[i].end)};
             if (!has_room_to_split(i, part)) break;
             gaps_.lose(i, part, now_ns);
             emit(EventType::gap_lost, now_ns, part.first, part.end - 1);
@@ -361,7 +389,8 @@ class Arbiter {
         drain(now_ns);
     }
 
-    // ---- delivery -----------------------------------------------------------------------------------------------------------
+    // ---- delivery
+    // -----------------------------------------------------------------------------------------------------------
 
     // Everything that is next in turn: held messages, and the places of lost ones.
     void drain(std::int64_t now_ns) {
@@ -391,14 +420,16 @@ class Arbiter {
             const std::size_t from = i;
             while (i < count && hold_.receipt(first + i) == receipt) hold_.release(first + i++);
             next_ = first + i;
-            sink_.on_messages(first + from, {batch_.data() + from, i - from}, receipt.ts_recv_ns, receipt.kind);
+            sink_.on_messages(first + from, {batch_.data() + from, i - from}, receipt.ts_recv_ns,
+                              receipt.kind);
         }
     }
 
     // After anything that may have changed holes or numbers.
     void settle(std::int64_t now_ns) {
         for (;;) {
-            if (settings_.servers == 0 && settings_.arbitration_ns <= 0) give_up_holes_asked_before(now_ns, now_ns);
+            if (settings_.servers == 0 && settings_.arbitration_ns <= 0)
+                give_up_holes_asked_before(now_ns, now_ns);
             if (next_ != highest_ || refused_end_ <= highest_) break;
             reveal(refused_end_, now_ns);
         }
@@ -414,16 +445,18 @@ class Arbiter {
         }
         requester_.prune();
         if (requester_.wake_ns() <= now_ns) {
-            requester_.pump(now_ns, next_, hold_, [this](std::size_t server, std::uint64_t first, std::uint16_t count) {
-                std::array<std::uint8_t, frame::mold_header_bytes> datagram;
-                frame::encode_mold_header(datagram.data(), session_.bytes(), first, count);
-                sink_.send_request(server, datagram);
-            });
+            requester_.pump(now_ns, next_, hold_,
+                            [this](std::size_t server, std::uint64_t first, std::uint16_t count) {
+                                std::array<std::uint8_t, frame::mold_header_bytes> datagram;
+                                frame::encode_mold_header(datagram.data(), session_.bytes(), first, count);
+                                sink_.send_request(server, datagram);
+                            });
         }
         recovery_deadline_ns_ = requester_.wake_ns();
     }
 
-    // ---- state --------------------------------------------------------------------------------------------------------------
+    // ---- state
+    // --------------------------------------------------------------------------------------------------------------
 
     void change_state(std::int64_t now_ns) {
         if (end_known_ && next_ == highest_) {
@@ -447,10 +480,12 @@ class Arbiter {
     }
 
     static constexpr std::uint8_t no_line = 255;
-    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line = no_line) {
+    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last,
+              std::uint8_t line = no_line) {
         emit(type, now_ns, first, last, line, state_);
     }
-    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line, FeedState previous) {
+    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line,
+              FeedState previous) {
         Event event{now_ns, first, last, type, state_, previous, line, {}, {}};
         std::copy_n(session(), frame::mold_session_bytes, event.session);
         sink_.on_event(event);
@@ -461,8 +496,8 @@ class Arbiter {
 
     // the packet that is next in turn touches only these
     std::uint64_t in_order_ = no_number;  // next_ while nothing is missing and no end is known
-    std::uint64_t next_ = 0;      // the feed waits for this number; 0 before the first packet
-    std::uint64_t highest_ = 0;   // all below are in, missing or given up: one past the highest number taken
+    std::uint64_t next_ = 0;              // the feed waits for this number; 0 before the first packet
+    std::uint64_t highest_ = 0;  // all below are in, missing or given up: one past the highest number taken
     Settings settings_;
     Sink& sink_;
     Counters& counters_;
@@ -472,11 +507,11 @@ class Arbiter {
 
     FeedState state_ = FeedState::starting;
     FeedState previous_state_ = FeedState::starting;
-    bool stale_ = false;           // messages were lost, or never seen, in this session
-    bool end_known_ = false;       // highest_ is the end of the session
-    std::uint64_t head_end_ = 0;   // start at the beginning: what lies before the first packet, until it is in
+    bool stale_ = false;          // messages were lost, or never seen, in this session
+    bool end_known_ = false;      // highest_ is the end of the session
+    std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room
-    std::uint64_t suspect_ = 0;    // end of a packet too far ahead to be believed alone
+    std::uint64_t suspect_ = 0;      // end of a packet too far ahead to be believed alone
     std::int64_t line_deadline_ns_ = std::numeric_limits<std::int64_t>::min();
     std::int64_t recovery_deadline_ns_ = never_ns;
 

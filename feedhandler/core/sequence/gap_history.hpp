@@ -1,4 +1,5 @@
-// The newest holes, for `gaps CHANNEL`: written by the arbiter in place, copied out by whoever publishes them.
+// The newest holes, for `gaps CHANNEL`: written by the arbiter in place, copied out by whoever publishes
+// them.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +10,10 @@
 
 namespace fh::sequence {
 
-// Hole i (counted from 0 since start-up) lies at i % gap_history until hole i + gap_history takes its place. An entry changes
-// while its hole is open; `version()` changes with every change of any entry.
+// Hole i (counted from 0 since start-up) lies at i % gap_history until hole i + gap_history takes its place.
+// An entry changes while its hole is open; `version()` changes with every change of any entry.
 class GapHistory {
- public:
+  public:
     GapHistory() : records_(std::make_unique<GapRecord[]>(gap_history)) {}
 
     std::uint64_t count() const { return count_; }
@@ -30,7 +31,7 @@ class GapHistory {
         return index + gap_history >= count_ ? &records_[index % gap_history] : nullptr;
     }
 
- private:
+  private:
     std::unique_ptr<GapRecord[]> records_;
     std::uint64_t count_ = 0;
     std::uint64_t version_ = 0;

@@ -1,4 +1,5 @@
-// What is not in: the holes as they were found, the numbers in them still missing, and those given up but not yet reached.
+// What is not in: the holes as they were found, the numbers in them still missing, and those given up but not
+// yet reached.
 #pragma once
 
 #include <algorithm>
@@ -36,7 +37,7 @@ struct HoleChange {
 };
 
 class GapSet {
- public:
+  public:
     GapSet(std::size_t ranges, GapCounters& counters, GapHistory& history)
         : missing_(ranges), holes_(ranges), lost_(2 * ranges), counters_(counters), history_(history) {}
 
@@ -61,7 +62,8 @@ class GapSet {
     HoleChange fill(std::size_t i, SequenceRange part, Source source, std::int64_t now_ns) {
         remove(i, part);
         (source == Source::line ? counters_.recovered_line : counters_.recovered_rewind) += part.size();
-        return account(part, source == Source::line ? &GapRecord::recovered_line : &GapRecord::recovered_rewind, now_ns);
+        return account(
+            part, source == Source::line ? &GapRecord::recovered_line : &GapRecord::recovered_rewind, now_ns);
     }
 
     bool can_lose() const { return !lost_.full(); }
@@ -93,7 +95,7 @@ class GapSet {
         if (GapRecord* record = history_.find(hole.index)) ++record->requests;
     }
 
- private:
+  private:
     void remove(std::size_t i, SequenceRange part) {
         MissingRange& range = missing_[i];
         if (part.first == range.first && part.end == range.end) {
@@ -109,12 +111,13 @@ class GapSet {
         }
     }
 
-    HoleChange account(SequenceRange part, std::uint64_t GapRecord::* how, std::int64_t now_ns) {
+    HoleChange account(SequenceRange part, std::uint64_t GapRecord::*how, std::int64_t now_ns) {
         const std::size_t i = holes_.find(part.first);
         Hole& hole = holes_[i];
         hole.missing -= part.size();
         if (how == &GapRecord::unrecovered) hole.lost += part.size();
-        const HoleChange change{{hole.first, hole.end}, hole.missing == 0, hole.missing == 0 && hole.lost == 0};
+        const HoleChange change{
+            {hole.first, hole.end}, hole.missing == 0, hole.missing == 0 && hole.lost == 0};
         if (GapRecord* record = history_.find(hole.index)) {
             record->*how += part.size();
             if (change.over) record->closed_ns = now_ns;

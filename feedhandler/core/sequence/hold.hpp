@@ -20,12 +20,12 @@ struct Receipt {
     bool operator==(const Receipt&) const = default;
 };
 
-// Bounded by messages and by bytes. What does not fit is refused whole; the arbiter then counts its numbers as missing. A slab is
-// free again when its last message has gone. Number n has the slot n % slots, and there are at least twice as many slots as
-// messages: two runs of numbers (what is recovered, and what is held behind it) can only meet there if millions lie between them,
-// and the later one is then refused.
+// Bounded by messages and by bytes. What does not fit is refused whole; the arbiter then counts its numbers
+// as missing. A slab is free again when its last message has gone. Number n has the slot n % slots, and there
+// are at least twice as many slots as messages: two runs of numbers (what is recovered, and what is held
+// behind it) can only meet there if millions lie between them, and the later one is then refused.
 class Hold {
- public:
+  public:
     // As large as the blocks of the largest datagram and their receipt.
     static constexpr std::size_t slab_bytes = 1 << 16;
 
@@ -83,25 +83,29 @@ class Hold {
         slot(sequence).receipt = free_slot;
         --held_;
         if (--references_[slab] != 0) return;
-        if (slab == current_) used_ = 0;
-        else free_[free_count_++] = static_cast<std::uint32_t>(slab);
+        if (slab == current_)
+            used_ = 0;
+        else
+            free_[free_count_++] = static_cast<std::uint32_t>(slab);
     }
 
     void clear() {
         held_ = used_ = current_ = free_count_ = 0;
         std::fill_n(slots_.get(), slot_count_, Slot{0, free_slot});
         std::fill_n(references_.get(), slab_count_, 0);
-        for (std::size_t i = slab_count_; i > 1; --i) free_[free_count_++] = static_cast<std::uint32_t>(i - 1);
+        for (std::size_t i = slab_count_; i > 1; --i)
+            free_[free_count_++] = static_cast<std::uint32_t>(i - 1);
     }
 
- private:
+  private:
     static constexpr std::size_t block_header = 2;
     struct Slot {
-        std::uint32_t data;     // offset of the message in the arena; its length lies before it, as on the wire
+        std::uint32_t data;  // offset of the message in the arena; its length lies before it, as on the wire
         std::uint32_t receipt;  // offset of its packet's receipt
     };
 
-    static constexpr std::uint32_t free_slot = ~std::uint32_t{0};  // no receipt lies there: the arena is smaller
+    static constexpr std::uint32_t free_slot =
+        ~std::uint32_t{0};  // no receipt lies there: the arena is smaller
     Slot& slot(std::uint64_t sequence) { return slots_[sequence & (slot_count_ - 1)]; }
     const Slot& slot(std::uint64_t sequence) const { return slots_[sequence & (slot_count_ - 1)]; }
 

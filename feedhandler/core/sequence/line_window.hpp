@@ -1,4 +1,5 @@
-// Which numbers a line has brought: exact over a window, so that a duplicate is not counted twice and a late copy is taken back.
+// Which numbers a line has brought: exact over a window, so that a duplicate is not counted twice and a late
+// copy is taken back.
 #pragma once
 
 #include <algorithm>
@@ -9,23 +10,28 @@
 
 namespace fh::sequence {
 
-// One bit a number, for the newest `window` numbers up to the highest one the line brought. A copy older than that counts as a
-// duplicate: its number stays missing. The window is at least four times what can be held, so all numbers not yet delivered lie
-// within it.
+// One bit a number, for the newest `window` numbers up to the highest one the line brought. A copy older than
+// that counts as a duplicate: its number stays missing. The window is at least four times what can be held,
+// so all numbers not yet delivered lie within it.
 class LineWindow {
- public:
+  public:
     explicit LineWindow(std::size_t numbers)
         : window_(std::max<std::size_t>(std::bit_ceil(numbers), 65536)),
           words_(std::make_unique<std::uint64_t[]>(window_ / 64)) {}
 
     // A session starts at number `base`: those before it are none of the line's business.
-    void restart(std::uint64_t base) { base_ = end_ = base; distinct_ = 0; }
+    void restart(std::uint64_t base) {
+        base_ = end_ = base;
+        distinct_ = 0;
+    }
 
     void mark(std::uint64_t first, std::uint64_t end) {
         if (first == end_) [[likely]] {  // in order: the bits of this lap's numbers are simply written
             const std::uint64_t bit = first % 64, bits = end - first;
-            if (bit + bits < 64) [[likely]] words_[first % window_ / 64] |= ((std::uint64_t{1} << bits) - 1) << bit;
-            else set(first, end);
+            if (bit + bits < 64) [[likely]]
+                words_[first % window_ / 64] |= ((std::uint64_t{1} << bits) - 1) << bit;
+            else
+                set(first, end);
             distinct_ += bits;
             end_ = end;
             return;
@@ -39,7 +45,7 @@ class LineWindow {
         return next - base_ - (distinct_ - ahead);
     }
 
- private:
+  private:
     std::uint64_t floor() const { return end_ - base_ > window_ ? end_ - window_ : base_; }
 
     void mark_out_of_order(std::uint64_t first, std::uint64_t end) {

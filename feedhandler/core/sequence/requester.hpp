@@ -1,4 +1,5 @@
-// Which numbers to ask which re-request server for, and when: a reply is one datagram, so a large hole becomes many requests.
+// Which numbers to ask which re-request server for, and when: a reply is one datagram, so a large hole
+// becomes many requests.
 #pragma once
 
 #include <algorithm>
@@ -18,19 +19,20 @@ namespace fh::sequence {
 
 inline constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 
-// Asks for the lowest missing numbers first, up to max_outstanding at a time. `Send` is called as send(server, first, count).
+// Asks for the lowest missing numbers first, up to max_outstanding at a time. `Send` is called as
+// send(server, first, count).
 class Requester {
- public:
+  public:
     static constexpr std::size_t max_requests = 64;
 
     struct Request {
-        std::uint64_t first, end;    // what it asks for, within one missing range
+        std::uint64_t first, end;  // what it asks for, within one missing range
         std::size_t server;
-        std::uint64_t attempts;      // sent to this server
-        std::size_t servers_tried;   // before this one
+        std::uint64_t attempts;     // sent to this server
+        std::size_t servers_tried;  // before this one
         std::int64_t first_sent_ns;
-        std::int64_t deadline_ns;    // of the answer
-        bool due;                    // timed out: waits to be sent again
+        std::int64_t deadline_ns;  // of the answer
+        bool due;                  // timed out: waits to be sent again
     };
 
     Requester(const Settings& settings, GapSet& gaps, RecoveryCounters& counters)
@@ -46,7 +48,8 @@ class Requester {
     std::int64_t wake_ns() const { return wake_ns_; }
     std::int64_t last_answer_ns() const { return last_answer_ns_; }
 
-    // Sends what may be sent. `next` is the number the feed waits for: it is delivered at once, all others need room in the hold.
+    // Sends what may be sent. `next` is the number the feed waits for: it is delivered at once, all others
+    // need room in the hold.
     template <class Send>
     void pump(std::int64_t now_ns, std::uint64_t next, const Hold& hold, Send send) {
         wake_ns_ = never_ns;
@@ -60,8 +63,8 @@ class Requester {
         }
     }
 
-    // Turns every overdue request to its next attempt or the next server. Returns one that all servers left unanswered, for the
-    // caller to give up (and call again), else null.
+    // Turns every overdue request to its next attempt or the next server. Returns one that all servers left
+    // unanswered, for the caller to give up (and call again), else null.
     const Request* expire(std::int64_t now_ns) {
         for (std::size_t i = 0; i < active_; ++i) {
             Request& request = requests_[i];
@@ -81,8 +84,10 @@ class Requester {
         return nullptr;
     }
 
-    // A data packet of the right session came from a server, with `useful` messages that were missing and found room.
-    void answered(std::size_t server, std::uint64_t first, std::uint64_t end, std::uint64_t useful, std::int64_t now_ns) {
+    // A data packet of the right session came from a server, with `useful` messages that were missing and
+    // found room.
+    void answered(std::size_t server, std::uint64_t first, std::uint64_t end, std::uint64_t useful,
+                  std::int64_t now_ns) {
         last_answer_ns_ = now_ns;
         if (useful == 0) return;  // asking again at once would bring the same
         for (std::size_t i = 0; i < active_; ++i) {
@@ -105,9 +110,12 @@ class Requester {
 
     // Something changed that may allow a request: a new hole, a message that came, room.
     void stir() { wake_ns_ = std::numeric_limits<std::int64_t>::min(); }
-    void reset() { active_ = 0; wake_ns_ = never_ns; }
+    void reset() {
+        active_ = 0;
+        wake_ns_ = never_ns;
+    }
 
- private:
+  private:
     template <class Send>
     void ask_for_more(std::int64_t now_ns, std::uint64_t next, const Hold& hold, Send send) {
         std::uint64_t room = hold.room();
@@ -177,8 +185,10 @@ class Requester {
 
     // How many messages one reply brings: nothing known is the most that a request can ask for.
     void learn(std::uint64_t asked, std::uint64_t came) {
-        if (came < asked) piece_ = came;
-        else if (asked == piece_) piece_ = std::min<std::uint64_t>(frame::mold_max_count, piece_ + piece_ / 4 + 1);
+        if (came < asked)
+            piece_ = came;
+        else if (asked == piece_)
+            piece_ = std::min<std::uint64_t>(frame::mold_max_count, piece_ + piece_ / 4 + 1);
     }
 
     void erase(std::size_t i) {

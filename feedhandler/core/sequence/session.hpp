@@ -28,19 +28,21 @@ struct SessionId {
     bool operator==(const SessionId&) const = default;
 };
 
-// Adopts by rule only: a configured session is never left; else the first one seen, and after its end the next new one.
+// Adopts by rule only: a configured session is never left; else the first one seen, and after its end the
+// next new one.
 class Session {
- public:
+  public:
     explicit Session(const std::string& configured)
         : fixed_(!configured.empty()), known_(fixed_), current_(SessionId::from_text(configured)) {}
 
     bool known() const { return known_; }
     bool is_current(const std::uint8_t* packet) const { return known_ && current_.is(packet); }
 
-    // May this packet's session take the place of the current one? The one before the current is over for good: a stray old
-    // packet must not bring it back.
+    // May this packet's session take the place of the current one? The one before the current is over for
+    // good: a stray old packet must not bring it back.
     bool may_adopt(const std::uint8_t* packet, bool ended) const {
-        return !fixed_ && (!known_ || (ended && !current_.is(packet) && !(has_previous_ && previous_.is(packet))));
+        return !fixed_ &&
+               (!known_ || (ended && !current_.is(packet) && !(has_previous_ && previous_.is(packet))));
     }
     void adopt(const std::uint8_t* packet) {
         has_previous_ = known_;
@@ -50,7 +52,7 @@ class Session {
     }
     const char* bytes() const { return current_.bytes; }
 
- private:
+  private:
     bool fixed_;
     bool known_;
     bool has_previous_ = false;

@@ -13,11 +13,12 @@ enum class Start : std::uint8_t {
 };
 
 struct Settings {
-    std::size_t lines = 1;              // at most max_lines
-    std::size_t servers = 0;            // re-request servers in order of preference, at most max_servers
-    std::string session;                // ten characters, shorter ones are padded right with blanks; "" = the first one seen
+    std::size_t lines = 1;    // at most max_lines
+    std::size_t servers = 0;  // re-request servers in order of preference, at most max_servers
+    std::string
+        session;  // ten characters, shorter ones are padded right with blanks; "" = the first one seen
     Start start = Start::live;
-    std::uint64_t first_sequence = 0;   // expected number fixed in advance (replay); 0 = by `start`
+    std::uint64_t first_sequence = 0;  // expected number fixed in advance (replay); 0 = by `start`
     std::int64_t line_down_ns = 3'000'000'000;
 
     std::int64_t arbitration_ns = 1'000'000;  // wait for the other lines before asking
@@ -27,10 +28,10 @@ struct Settings {
     std::uint64_t requests_per_s = 1000;      // 0 = unlimited; a burst of max_outstanding may leave at once
 
     std::size_t hold_messages = 1'000'000;  // bound of what is held behind a hole
-    std::size_t hold_bytes = 0;             // bound of its bytes, at most 4 GiB; 0 = 64 for each message, at least 1 MiB
+    std::size_t hold_bytes = 0;  // bound of its bytes, at most 4 GiB; 0 = 64 for each message, at least 1 MiB
 
-    // A number further than this ahead of all known ones is believed only when a second packet confirms it: one damaged
-    // or forged header must not open a hole of astronomic size. 0 = believe all.
+    // A number further than this ahead of all known ones is believed only when a second packet confirms it:
+    // one damaged or forged header must not open a hole of astronomic size. 0 = believe all.
     std::uint64_t max_gap_messages = 10'000'000;
 };
 

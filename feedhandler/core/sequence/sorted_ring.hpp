@@ -1,4 +1,5 @@
-// A sorted sequence in a ring of fixed capacity: constant time at both ends, the shorter side moves in the middle.
+// A sorted sequence in a ring of fixed capacity: constant time at both ends, the shorter side moves in the
+// middle.
 #pragma once
 
 #include <bit>
@@ -11,7 +12,7 @@ namespace fh::sequence {
 // T has `first` and `end` (half open, disjoint, ascending). Allocates once, in the constructor.
 template <class T>
 class SortedRing {
- public:
+  public:
     explicit SortedRing(std::size_t capacity)
         : mask_(std::bit_ceil(capacity) - 1), items_(std::make_unique<T[]>(mask_ + 1)) {}
 
@@ -32,8 +33,10 @@ class SortedRing {
         std::size_t low = 1, high = size_;
         while (low < high) {
             const std::size_t middle = (low + high) / 2;
-            if ((*this)[middle].end > sequence) high = middle;
-            else low = middle + 1;
+            if ((*this)[middle].end > sequence)
+                high = middle;
+            else
+                low = middle + 1;
         }
         return low;
     }
@@ -64,7 +67,7 @@ class SortedRing {
 
     void clear() { size_ = 0; }
 
- private:
+  private:
     std::size_t mask_;
     std::size_t head_ = 0;
     std::size_t size_ = 0;

@@ -8,7 +8,7 @@ namespace fh::sequence {
 
 // As a virtual clock ("generic cell rate"): one number of state, exact in integers.
 class TokenBucket {
- public:
+  public:
     TokenBucket(std::uint64_t per_second, std::uint64_t burst)
         : interval_ns_(per_second == 0 ? 0 : static_cast<std::int64_t>(1'000'000'000 / per_second)),
           tolerance_ns_(interval_ns_ * static_cast<std::int64_t>(burst > 0 ? burst - 1 : 0)) {}
@@ -21,7 +21,7 @@ class TokenBucket {
         return true;
     }
 
- private:
+  private:
     std::int64_t interval_ns_;
     std::int64_t tolerance_ns_;
     std::int64_t due_ns_ = 0;
