@@ -86,7 +86,7 @@ class Strategy:
 
     def say(self, event: str, **facts: object) -> None:
         """Print one JSON line and tell the risk monitor."""
-        line = json.dumps({"who": "strategy", "event": event, **facts})
+        line = json.dumps({"who": "strategy", "event": event, "at_ns": time.monotonic_ns(), **facts})
         print(line, flush=True)
 
     def may_act(self) -> bool:
@@ -155,8 +155,9 @@ def follow(strategy: Strategy, symbol_of: dict[int, str], seconds: float) -> Non
         for batch in batches:
             ids = batch.records["instrument_id"]
             for instrument_id in np.unique(ids):
-                symbol = symbol_of.get(int(instrument_id)) or consumer.symbol(int(instrument_id))
-                symbol_of[int(instrument_id)] = symbol
+                if int(instrument_id) not in symbol_of:
+                    symbol_of.update(consumer.symbols())
+                symbol = symbol_of[int(instrument_id)]
                 own = batch.records[ids == instrument_id]
                 if batch.schema == "trades":
                     strategy.on_trades(symbol, own["price"])

@@ -111,7 +111,7 @@ def watch(consumer: Consumer, orders: zmq.Socket, risk: zmq.Socket, limits: Limi
 
 def say(event: str, **facts: object) -> None:
     """Print one JSON line."""
-    print(json.dumps({"who": "risk", "event": event, **facts}), flush=True)
+    print(json.dumps({"who": "risk", "event": event, "at_ns": time.monotonic_ns(), **facts}), flush=True)
 
 
 def main() -> int:
