@@ -82,7 +82,7 @@ class Strategy:
         self.quotes: dict[str, Quote] = {}
         self.quoted = self.filled = self.pulled = 0
         self.tick_to_quote_ns: deque[int] = deque(maxlen=10_000)
-        self.acting = False
+        self.reason = "not yet"
 
     def say(self, event: str, **facts: object) -> None:
         """Print one JSON line and tell the risk monitor."""
@@ -92,21 +92,25 @@ class Strategy:
     def may_act(self) -> bool:
         """Check both conditions; pull all quotes at the first doubt."""
         state = self.consumer.state
-        allowed = state == FeedState.LIVE and self.permission.granted()
-        if self.acting and not allowed:
+        if state != FeedState.LIVE:
+            reason = f"feed {state.name}"
+        else:
+            reason = "" if self.permission.granted() else self.permission.reason
+        if reason and self.quotes:
             self.pulled += len(self.quotes)
             self.quotes.clear()
             self.orders.send_json({"pull": "all"})
-            reason = self.permission.reason if state == FeedState.LIVE else f"feed {state.name}"
-            self.say("refuses", reason=reason, quotes_pulled=self.pulled)
-        elif allowed and not self.acting:
-            self.say("quoting")
-        self.acting = allowed
-        return allowed
+        if reason != self.reason:
+            self.reason = reason
+            self.say("refuses" if reason else "quoting", reason=reason, quotes_pulled=self.pulled)
+        return not reason
 
     def on_top_of_book(self, symbol: str, ts_recv_ns: int) -> None:
         """Requote one symbol after its book changed."""
-        book = self.consumer.book(symbol)
+        try:
+            book = self.consumer.book(symbol)
+        except KeyError:  # the daemon was restarted just now and has not heard of it yet
+            return
         if book.state != FeedState.LIVE:
             return
         quote = two_sided_quote(book)

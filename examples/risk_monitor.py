@@ -47,8 +47,11 @@ class Account:
 
 
 def mid_price(consumer: Consumer, symbol: str) -> float | None:
-    """Return the mid price in dollars, or None when a side is empty."""
-    book = consumer.book(symbol)
+    """Return the mid price in dollars, or None when there is no book or a side of it is empty."""
+    try:
+        book = consumer.book(symbol)
+    except KeyError:  # a daemon just started may not have heard of it yet
+        return None
     if len(book.bids) == 0 or len(book.asks) == 0:
         return None
     return (int(book.bids["price"][0]) + int(book.asks["price"][0])) / 2e9

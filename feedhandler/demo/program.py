@@ -32,7 +32,7 @@ class Program:
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name, self.log = name, log
         self.lines: list[dict[str, Any]] = []
-        self._said = threading.Condition()
+        self._said = threading.Lock()
         with log.open("ab") as logs:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=logs, text=True)
         self._listener = threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True)
@@ -47,28 +47,17 @@ class Program:
                 continue
             with self._said:
                 self.lines.append(said)
-                self._said.notify_all()
 
-    def said(self, event: str, since: int = 0) -> dict[str, Any] | None:
-        """Return the first line of this event, from line number `since` on."""
+    def said(self, event: str, since: int = 0, reason: str = "") -> dict[str, Any] | None:
+        """Return the first line of this event, and of this reason if one is given, from line number `since` on."""
         with self._said:
-            return next((line for line in self.lines[since:] if line.get("event") == event), None)
+            lines = (line for line in self.lines[since:] if line.get("event") == event)
+            return next((line for line in lines if not reason or line.get("reason") == reason), None)
 
     def latest(self, event: str) -> dict[str, Any]:
         """Return the newest line of this event, or an empty one."""
         with self._said:
             return next((line for line in reversed(self.lines) if line.get("event") == event), {})
-
-    def wait_for(self, event: str, timeout_s: float, since: int = 0) -> dict[str, Any] | None:
-        """Wait until it says so; None when the time is over or the process has ended without."""
-        deadline = time.monotonic() + timeout_s
-        with self._said:
-            while True:
-                found = next((line for line in self.lines[since:] if line.get("event") == event), None)
-                left = deadline - time.monotonic()
-                if found is not None or left <= 0:
-                    return found
-                self._said.wait(min(left, 0.1))
 
     @property
     def running(self) -> bool:

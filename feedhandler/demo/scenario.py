@@ -33,6 +33,7 @@ spin = false
 [recovery]
 max_outstanding = 16
 requests_per_s = 100000
+retries = 20
 [[recovery.server]]
 address = "127.0.0.1:{port_rewind}"
 [publish]
@@ -128,7 +129,7 @@ class Demo:
         self.outcome.stat_before_kill = self.stat()
         marks = {name: len(self.programs[name].lines) for name in ("strategy", "risk")}
         self.outcome.killed_at_ns = self.programs["daemon"].kill()
-        yield from self._wait("the daemon is killed", lambda: self._took_note("refused", marks, "refuses", "forbids"), 5)
+        yield from self._wait("the daemon is killed", lambda: self._took_note("refused", marks, "refuses", "forbids", "feed DEAD"), 5)
         yield from self._follow("no daemon: nobody may act", 1.0)
         marks = {name: len(self.programs[name].lines) for name in ("strategy", "risk")}
         self.outcome.restarted_at_ns = time.monotonic_ns()
@@ -199,11 +200,12 @@ class Demo:
     def _both_say(self, risk: str, strategy: str) -> bool:
         return self.programs["risk"].said(risk) is not None and self.programs["strategy"].said(strategy) is not None
 
-    def _took_note(self, field_name: str, marks: dict[str, int], strategy: str, risk: str) -> bool:
+    def _took_note(self, notes: str, marks: dict[str, int], strategy: str, risk: str, reason: str = "") -> bool:
         """Note the first such word of each since its mark; true when both have spoken."""
-        found = getattr(self.outcome, field_name)
+        found = getattr(self.outcome, notes)
         for name, event in (("strategy", strategy), ("risk", risk)):
-            if name not in found and (said := self.programs[name].said(event, marks[name])) is not None:
+            said = self.programs[name].said(event, marks[name], reason)
+            if name not in found and said is not None:
                 found[name] = said
         return len(found) == 2
 
