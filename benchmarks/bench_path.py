@@ -1,6 +1,6 @@
 """Packet in memory to record in the hands of a reader in another process: the distribution, as table, JSON and plot.
 
-    python -m benchmarks.bench_path
+python -m benchmarks.bench_path
 """
 
 import json
@@ -40,8 +40,15 @@ def plot(samples: np.ndarray) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5))
     axes.loglog(ordered, longer)
     axes.axvline(1000, color="grey", linestyle=":", label="1 µs")
-    axes.axvline(float(np.median(samples)), color="tab:green", linestyle="--", label=f"median {np.median(samples):.0f} ns")
-    axes.set(xlabel="packet in memory to record in another process, ns", ylabel="share of records that took longer")
+    axes.axvline(
+        float(np.median(samples)),
+        color="tab:green",
+        linestyle="--",
+        label=f"median {np.median(samples):.0f} ns",
+    )
+    axes.set(
+        xlabel="packet in memory to record in another process, ns", ylabel="share of records that took longer"
+    )
     axes.set_title("The whole way but the network, one message a packet")
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.legend()

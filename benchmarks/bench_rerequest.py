@@ -49,7 +49,9 @@ def timestamped(kind: str, port: int = 0) -> socket.socket:
     s.bind((GROUP if kind == "multicast" else "127.0.0.1", port))
     if kind == "multicast":
         s.setsockopt(
-            socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1")
+            socket.IPPROTO_IP,
+            socket.IP_ADD_MEMBERSHIP,
+            socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1"),
         )
     s.settimeout(2.0)
     return s
@@ -95,7 +97,8 @@ def main() -> None:
         config = Path(folder) / "feed.toml"
         config.write_text(CONFIG.format(group=GROUP, port=port, server=server.getsockname()[1]))
         daemon = subprocess.Popen(
-            [feedhandler(), "run", "--config", str(config), "--runtime-dir", folder], stderr=subprocess.DEVNULL
+            [feedhandler(), "run", "--config", str(config), "--runtime-dir", folder],
+            stderr=subprocess.DEVNULL,
         )
         try:
             book = Path(folder) / "rerequest" / "channel"

@@ -137,10 +137,16 @@ class Strategy:
 
     def summary(self) -> dict[str, object]:
         """Return what it did, with the tick-to-quote distribution in microseconds."""
-        facts: dict[str, object] = {"quotes": self.quoted, "fills": self.filled, "lost_records": self.consumer.lost}
+        facts: dict[str, object] = {
+            "quotes": self.quoted,
+            "fills": self.filled,
+            "lost_records": self.consumer.lost,
+        }
         if self.tick_to_quote_ns:
             low, middle, high = np.percentile(np.array(self.tick_to_quote_ns) / 1e3, [50, 99, 100])
-            facts |= {"tick_to_quote_us": {"p50": round(low, 1), "p99": round(middle, 1), "max": round(high, 1)}}
+            facts |= {
+                "tick_to_quote_us": {"p50": round(low, 1), "p99": round(middle, 1), "max": round(high, 1)}
+            }
         return facts
 
 
@@ -171,12 +177,16 @@ def follow(strategy: Strategy, symbol_of: dict[int, str], seconds: float) -> Non
 
 def main() -> int:
     """Parse the options and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("channel")
     parser.add_argument("--symbols", default="", help="comma-separated; default all")
     parser.add_argument("--runtime-dir", default=None)
     parser.add_argument("--risk", required=True, metavar="ENDPOINT", help="where the risk monitor speaks")
-    parser.add_argument("--orders", required=True, metavar="ENDPOINT", help="where to publish quotes and fills")
+    parser.add_argument(
+        "--orders", required=True, metavar="ENDPOINT", help="where to publish quotes and fills"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     symbols = [s for s in options.symbols.split(",") if s]

@@ -82,7 +82,11 @@ def verdict(consumer: Consumer, account: Account, limits: Limits, quiet_s: float
         return f"exposure {gross:,.0f} over {limits.exposure:,.0f}"
     for symbol, (bid, ask) in account.quotes.items():
         mid = mid_price(consumer, symbol)
-        if mid is None or abs(bid / 1e9 - mid) > limits.band * mid or abs(ask / 1e9 - mid) > limits.band * mid:
+        if (
+            mid is None
+            or abs(bid / 1e9 - mid) > limits.band * mid
+            or abs(ask / 1e9 - mid) > limits.band * mid
+        ):
             return f"quote {symbol} {bid / 1e9:.2f}/{ask / 1e9:.2f} outside the band around {mid}"
     return "" if consumer.state == FeedState.LIVE else "feed changed while looking"
 
@@ -108,7 +112,12 @@ def watch(consumer: Consumer, orders: zmq.Socket, risk: zmq.Socket, limits: Limi
         if now >= report_at:
             report_at = now + 1.0
             gross = exposure(consumer, account)
-            say("status", state=consumer.state.name, positions=sum(map(bool, account.positions.values())), exposure=gross)
+            say(
+                "status",
+                state=consumer.state.name,
+                positions=sum(map(bool, account.positions.values())),
+                exposure=gross,
+            )
     say("done", state=consumer.state.name, positions=account.positions)
 
 
@@ -119,11 +128,15 @@ def say(event: str, **facts: object) -> None:
 
 def main() -> int:
     """Parse the options and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("channel")
     parser.add_argument("--runtime-dir", default=None)
     parser.add_argument("--risk", required=True, metavar="ENDPOINT", help="where to publish the verdict")
-    parser.add_argument("--orders", required=True, metavar="ENDPOINT", help="where the strategy publishes quotes and fills")
+    parser.add_argument(
+        "--orders", required=True, metavar="ENDPOINT", help="where the strategy publishes quotes and fills"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     context = zmq.Context()
@@ -133,7 +146,9 @@ def main() -> int:
     orders.setsockopt(zmq.SUBSCRIBE, b"")
     orders.connect(options.orders)
     try:
-        with Consumer(options.channel, schemas=["trades", "mbp-1"], runtime_dir=options.runtime_dir) as consumer:
+        with Consumer(
+            options.channel, schemas=["trades", "mbp-1"], runtime_dir=options.runtime_dir
+        ) as consumer:
             watch(consumer, orders, risk, Limits(), options.seconds)
     except KeyboardInterrupt:
         pass

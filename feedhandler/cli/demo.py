@@ -10,11 +10,29 @@ from rich.live import Live
 from feedhandler.errors import RunError
 
 
-@click.command("demo", short_help="Exchange, daemon and two consumers on loopback; ends by itself with a verdict.")
-@click.option("--seconds", type=click.FloatRange(5, 600), default=20.0, show_default=True, help="Length of the session.")
-@click.option("--rate", type=click.IntRange(1000, 200_000), default=20_000, show_default=True, help="Messages a second.")
-@click.option("--drop", type=click.FloatRange(0, 0.5), default=0.05, show_default=True, help="Share of packets each line loses.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same order flow and losses.")
+@click.command(
+    "demo", short_help="Exchange, daemon and two consumers on loopback; ends by itself with a verdict."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(5, 600), default=20.0, show_default=True, help="Length of the session."
+)
+@click.option(
+    "--rate", type=click.IntRange(1000, 200_000), default=20_000, show_default=True, help="Messages a second."
+)
+@click.option(
+    "--drop",
+    type=click.FloatRange(0, 0.5),
+    default=0.05,
+    show_default=True,
+    help="Share of packets each line loses.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Same seed, same order flow and losses.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as one JSON object.")
 def command(seconds: float, rate: int, drop: float, seed: int, as_json: bool) -> None:
     """Watch the whole way: an exchange, two lossy lines, the daemon, a strategy and a risk process.
@@ -46,7 +64,11 @@ def command(seconds: float, rate: int, drop: float, seed: int, as_json: bool) ->
                     click.echo(told, err=True)
         checks = verdict(settings, demo.outcome)
     if as_json:
-        click.echo(json.dumps({"held": all(c.held for c in checks), "checks": [dataclasses.asdict(c) for c in checks]}))
+        click.echo(
+            json.dumps(
+                {"held": all(c.held for c in checks), "checks": [dataclasses.asdict(c) for c in checks]}
+            )
+        )
     else:
         Console().print(verdict_table(checks))
     if broken := [check.promise for check in checks if not check.held]:

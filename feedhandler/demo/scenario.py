@@ -112,7 +112,9 @@ class Demo:
         self._write_reference()
         yield
         self._start_daemon()
-        yield from self._wait("waiting for the daemon", lambda: (self.folder / CHANNEL / "channel").exists(), 15)
+        yield from self._wait(
+            "waiting for the daemon", lambda: (self.folder / CHANNEL / "channel").exists(), 15
+        )
         self._start_consumers()
         self._start_exchange()
         yield from self._wait("waiting for the feed", lambda: self._both_say("allows", "quoting"), 30)
@@ -129,7 +131,11 @@ class Demo:
         self.outcome.stat_before_kill = self.stat()
         marks = {name: len(self.programs[name].lines) for name in ("strategy", "risk")}
         self.outcome.killed_at_ns = self.programs["daemon"].kill()
-        yield from self._wait("the daemon is killed", lambda: self._took_note("refused", marks, "refuses", "forbids", "feed DEAD"), 5)
+        yield from self._wait(
+            "the daemon is killed",
+            lambda: self._took_note("refused", marks, "refuses", "forbids", "feed DEAD"),
+            5,
+        )
         yield from self._follow("no daemon: nobody may act", 1.0)
         marks = {name: len(self.programs[name].lines) for name in ("strategy", "risk")}
         self.outcome.restarted_at_ns = time.monotonic_ns()
@@ -150,7 +156,9 @@ class Demo:
         config = self.folder / "feed.toml"
         a, b, rewind = self._ports
         config.write_text(_CONFIG.format(port_a=a, port_b=b, port_rewind=rewind))
-        self._start("daemon", [*console_script(), "run", "--config", str(config), "--runtime-dir", str(self.folder)])
+        self._start(
+            "daemon", [*console_script(), "run", "--config", str(config), "--runtime-dir", str(self.folder)]
+        )
 
     def _start_consumers(self) -> None:
         risk, orders = f"ipc://{self.folder}/risk.sock", f"ipc://{self.folder}/orders.sock"
@@ -166,8 +174,24 @@ class Demo:
         s, (a, b, rewind) = self.settings, self._ports
         command = [*console_script(), "simulate", *self._exchange_options()]
         command += ["--send", f"A=239.192.70.1:{a},B=239.192.70.2:{b}", "--rewind", f"127.0.0.1:{rewind}"]
-        command += ["--rate", str(s.rate), "--burst", str(max(1, s.rate // 100)), "--lead", "1", "--linger", "3"]
-        command += ["--drop", str(s.drop), "--drop-burst", str(s.drop_burst), "--drop-rewind", str(s.drop_rewind)]
+        command += [
+            "--rate",
+            str(s.rate),
+            "--burst",
+            str(max(1, s.rate // 100)),
+            "--lead",
+            "1",
+            "--linger",
+            "3",
+        ]
+        command += [
+            "--drop",
+            str(s.drop),
+            "--drop-burst",
+            str(s.drop_burst),
+            "--drop-rewind",
+            str(s.drop_rewind),
+        ]
         self._start("exchange", command)
 
     def _write_reference(self) -> None:
@@ -198,9 +222,14 @@ class Demo:
         return snapshot(open_reader(self.folder / CHANNEL))
 
     def _both_say(self, risk: str, strategy: str) -> bool:
-        return self.programs["risk"].said(risk) is not None and self.programs["strategy"].said(strategy) is not None
+        return (
+            self.programs["risk"].said(risk) is not None
+            and self.programs["strategy"].said(strategy) is not None
+        )
 
-    def _took_note(self, notes: str, marks: dict[str, int], strategy: str, risk: str, reason: str = "") -> bool:
+    def _took_note(
+        self, notes: str, marks: dict[str, int], strategy: str, risk: str, reason: str = ""
+    ) -> bool:
         """Note the first such word of each since its mark; true when both have spoken."""
         found = getattr(self.outcome, notes)
         for name, event in (("strategy", strategy), ("risk", risk)):
@@ -220,8 +249,12 @@ class Demo:
         self.step = step
         deadline = time.monotonic() + timeout_s
         while not condition():
-            if broken := next((p for p in self.programs.values() if not p.running and p.name != "exchange"), None):
-                if not (broken.name == "daemon" and self.outcome.killed_at_ns and not self.outcome.restarted_at_ns):
+            if broken := next(
+                (p for p in self.programs.values() if not p.running and p.name != "exchange"), None
+            ):
+                if not (
+                    broken.name == "daemon" and self.outcome.killed_at_ns and not self.outcome.restarted_at_ns
+                ):
                     raise RunError(broken.complaint())
             if time.monotonic() > deadline:
                 raise RunError(f"{step}: not within {timeout_s:.0f} s")

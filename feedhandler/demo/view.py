@@ -12,7 +12,12 @@ from feedhandler import FeedState
 from feedhandler.demo.scenario import Demo
 from feedhandler.demo.verdict import Check
 
-COLOURS = {FeedState.LIVE: "green", FeedState.RECOVERING: "yellow", FeedState.STARTING: "yellow", FeedState.ENDED: "cyan"}
+COLOURS = {
+    FeedState.LIVE: "green",
+    FeedState.RECOVERING: "yellow",
+    FeedState.STARTING: "yellow",
+    FeedState.ENDED: "cyan",
+}
 
 
 def picture(demo: Demo) -> RenderableType:
@@ -49,7 +54,9 @@ def _consumers(demo: Demo) -> Table:
         word = next((line for line in reversed(program.lines) if line.get("event") in (may, may_not)), {})
         acting = word.get("event") == may
         status = program.latest("status")
-        facts = ", ".join(f"{k} {v}" for k, v in status.items() if k not in ("who", "event", "at_ns", "state"))
+        facts = ", ".join(
+            f"{k} {v}" for k, v in status.items() if k not in ("who", "event", "at_ns", "state")
+        )
         table.add_row(name, Text(str(word.get("event", "waits")), style="green" if acting else "bold red"),
                       str(word.get("reason", "")), facts)  # fmt: skip
     return table
