@@ -165,3 +165,21 @@ def test_one_fault_does_not_move_another() -> None:
     alone = run(2000, drop=0.1, drop_burst=4, seed=8)[0]
     together = run(2000, drop=0.1, drop_burst=4, duplicate=1.0, reorder=0.5, corrupt=0.5, seed=8)[0]
     assert alone.losses == together.losses
+
+
+@pytest.mark.parametrize("room", [1, 2, 7, 64, 500])
+def test_a_lossy_source_gives_each_line_its_own_faults(room: int) -> None:
+    """Wrapped around a source, whatever the room to poll, each line gives what its lossy line gives alone."""
+    faults = {"drop": 0.1, "drop_burst": 3, "duplicate": 0.3, "reorder": 0.4, "corrupt": 0.3}
+    packets = [(line, packet(1 + i * 3, [12, 0, 7])) for i in range(1500) for line in (0, 1)]
+    out = _core.poll_lossy(packets, 2, 9, room, **faults)
+    for line in (0, 1):
+        alone = _core.LossyLine(seed=9, line=line, **faults)
+        expected = [data for of, data in packets if of == line for data in alone.push(data)]
+        assert [data for of, data in out if of == line] == expected + alone.flush()
+
+
+def test_a_lossy_source_leaves_other_lines_alone() -> None:
+    """Lines beyond those with faults (replies of re-request servers) pass untouched."""
+    packets = [(8, packet(1 + i, [12])) for i in range(200)]
+    assert _core.poll_lossy(packets, 1, 1, 16, drop=1.0) == packets

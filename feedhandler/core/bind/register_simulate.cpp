@@ -8,6 +8,7 @@
 
 #include "bind/register.hpp"
 #include "receive/lossy.hpp"
+#include "receive/memory.hpp"
 #include "simulate/broadcast.hpp"
 #include "simulate/exchange.hpp"
 #include "simulate/pcap.hpp"
@@ -82,7 +83,43 @@ class PyLossyLine {
     receive::LossyLine line_;
 };
 
+static_assert(receive::Source<receive::LossySource<receive::MemorySource>>);
+
+// All that a lossy source over memory gives, polled `room` packets at a time: (line, packet).
+nb::list poll_lossy(const std::vector<std::pair<std::uint16_t, nb::bytes>>& packets,
+                    const receive::Faults& faults, std::size_t lines, std::uint64_t seed, std::size_t room) {
+    receive::MemorySource memory(lines);
+    for (const auto& [line, packet] : packets) {
+        memory.add(line, {static_cast<const std::uint8_t*>(packet.data()), packet.size()});
+    }
+    receive::LossySource source(memory, std::vector(lines, faults), seed);
+    std::vector<Datagram> out(room);
+    nb::list all;
+    bool finished = false;
+    while (true) {
+        const std::size_t count = source.poll(out);
+        for (std::size_t i = 0; i < count; ++i)
+            all.append(nb::make_tuple(out[i].line, nb::bytes(out[i].data, out[i].length)));
+        if (count > 0) continue;
+        if (finished) return all;
+        if (memory.exhausted()) {
+            finished = true;
+            source.finish(0);
+        }
+    }
+}
+
 void register_lossy(nb::module_& m) {
+    m.def(
+        "poll_lossy",
+        [](const std::vector<std::pair<std::uint16_t, nb::bytes>>& packets, std::size_t lines,
+           std::uint64_t seed, std::size_t room, double drop, double drop_burst, double duplicate,
+           double reorder, double corrupt) {
+            return poll_lossy(packets, {drop, drop_burst, duplicate, reorder, corrupt}, lines, seed, room);
+        },
+        "packets"_a, "lines"_a, "seed"_a, "room"_a, nb::kw_only(), "drop"_a = 0.0, "drop_burst"_a = 1.0,
+        "duplicate"_a = 0.0, "reorder"_a = 0.0, "corrupt"_a = 0.0,
+        "What a lossy source gives for these (line, packet), polled `room` at a time; for tests.");
     nb::class_<PyLossyLine>(m, "LossyLine",
                             "Faults on one line: loss in bursts, duplicates, reordering, damage.")
         .def(

@@ -15,6 +15,7 @@
 #include "frame/moldudp64.hpp"
 #include "message.hpp"
 #include "random.hpp"
+#include "receive/source.hpp"
 
 namespace fh::receive {
 
@@ -272,57 +273,79 @@ class LossyLine {
 };
 
 // Wraps a source: each line gets faults of its own.
-template <class Source>
+template <Source S>
 class LossySource {
   public:
     // One entry of `faults` per line of the source.
-    LossySource(Source& source, std::span<const Faults> faults, std::uint64_t seed) : source_(source) {
+    LossySource(S& source, std::span<const Faults> faults, std::uint64_t seed) : source_(source) {
         for (unsigned line = 0; line < faults.size(); ++line) lines_.emplace_back(faults[line], seed, line);
     }
 
     std::size_t poll(std::span<Datagram> out) {
-        if (pending_begin_ == pending_end_) {
+        if (pending_begin_ == pending_end_) {  // else some of what was lent out still waits to be handed over
             for (LossyLine& line : lines_) line.recycle();
         }
         std::size_t count = 0;
-        const auto push = [&](const Datagram& packet) { pending_[pending_end_++] = packet; };
         while (true) {
             while (pending_begin_ < pending_end_ && count < out.size())
                 out[count++] = pending_[pending_begin_++];
-            if (pending_begin_ < pending_end_ || count == out.size()) return count;
+            if (count == out.size()) return count;
             pending_begin_ = pending_end_ = 0;
-            if (input_begin_ == input_end_) {
-                if (count > 0) return count;  // polling again would end the life of what is in `out`
-                input_begin_ = 0;
-                input_end_ = source_.poll(input_);
-                if (input_end_ == 0) return 0;
-            }
-            LossyLine& line = lines_[input_[input_begin_].line];
-            if (!line.has_room()) return count;
-            line.push(input_[input_begin_++], push);
+            if (input_begin_ == input_end_ && !more_input(count > 0)) return count;
+            if (input_begin_ < input_end_ && !push_input()) return count;
         }
     }
 
-    // After the source has ended: what was still delayed. Call until it returns 0.
-    std::size_t flush(std::span<Datagram> out, std::int64_t ts_recv_ns) {
-        std::size_t count = 0;
-        for (LossyLine& line : lines_) {
-            if (out.size() - count < max_reorder_distance + 1) break;
-            line.flush(ts_recv_ns, [&](const Datagram& packet) { out[count++] = packet; });
-        }
-        return count;
+    // The source has ended: the following polls also give what is still delayed, arriving at `ts_recv_ns`.
+    void finish(std::int64_t ts_recv_ns) {
+        finished_ = true;
+        finish_ns_ = ts_recv_ns;
     }
 
+    auto fds() { return source_.fds(); }
+    std::size_t line_count() const { return source_.line_count(); }
+    SourceStats stats(std::size_t line) const { return source_.stats(line); }
+    void refresh_stats() { source_.refresh_stats(); }
     const LossyLine& line(std::size_t index) const { return lines_[index]; }
-    LossyLine& line(std::size_t index) { return lines_[index]; }
 
   private:
-    Source& source_;
+    // False: nothing more for now. Polling the source ends the life of what it gave before, so not while that
+    // is in `out`.
+    bool more_input(bool lent) {
+        if (lent) return false;
+        input_begin_ = 0;
+        input_end_ = source_.poll(input_);
+        if (input_end_ > 0) return true;
+        if (!finished_) return false;
+        for (LossyLine& line : lines_) {
+            if (!line.holds_packets()) continue;
+            line.flush(finish_ns_, [this](const Datagram& packet) { pending_[pending_end_++] = packet; });
+            return true;
+        }
+        return false;
+    }
+
+    bool push_input() {
+        const Datagram& packet = input_[input_begin_];
+        if (packet.line >= lines_.size()) {  // replies of re-request servers come by lines of their own
+            pending_[pending_end_++] = packet;
+        } else {
+            if (!lines_[packet.line].has_room()) return false;
+            lines_[packet.line].push(packet,
+                                     [this](const Datagram& passed) { pending_[pending_end_++] = passed; });
+        }
+        ++input_begin_;
+        return true;
+    }
+
+    S& source_;
     std::vector<LossyLine> lines_;
     std::array<Datagram, 64> input_{};
     std::size_t input_begin_ = 0, input_end_ = 0;
     std::array<Datagram, max_reorder_distance + 4> pending_{};
     std::size_t pending_begin_ = 0, pending_end_ = 0;
+    bool finished_ = false;
+    std::int64_t finish_ns_ = 0;
 };
 
 }  // namespace fh::receive

@@ -106,8 +106,8 @@ class PcapEncoder {
 
     template <class Array>
     void append(const Array& values) {
-        const auto* bytes = reinterpret_cast<const std::uint8_t*>(values.data());
-        file_.insert(file_.end(), bytes, bytes + sizeof values);
+        file_.resize(file_.size() + sizeof values);
+        std::memcpy(file_.data() + file_.size() - sizeof values, values.data(), sizeof values);
     }
 
     Packer<Exchange> packer_;
