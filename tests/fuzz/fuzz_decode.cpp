@@ -1,8 +1,6 @@
 // Any bytes as messages through decoding, books and records: no crash, no report of the sanitizers, and books that add up.
 // Input: repeated (length byte, message); the length's top bit set in the first byte of an input chooses tiny pools. A message
 // that starts with 0xFF clears the books.
-// clang++ -std=gnu++20 -g -O1 -fsanitize=fuzzer,address,undefined -I feedhandler/core tests/fuzz/fuzz_decode.cpp -o fuzz_decode
-// ./fuzz_decode tests/fuzz/corpus_decode
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 NAMES = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.cpp"))
 SECONDS = 3
+PATH = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,8 @@ def compiler() -> str:
     found = shutil.which("clang++") or shutil.which("clang++-14")
     if found is None:
         pytest.skip("fuzzing needs clang++ (Debian package clang-14)")
+    if shutil.which("cmake", path=PATH) is None:
+        pytest.skip("fuzzing needs cmake (Debian package cmake)")
     return found
 
 
@@ -32,7 +36,7 @@ def test_survives_seeds_and_a_short_run(
     build = tmp_path_factory.getbasetemp() / "fuzz"
     done = subprocess.run(
         ["nice", str(HERE / "run"), str(SECONDS), name],
-        env={**os.environ, "FUZZ_BUILD": str(build)},
+        env={**os.environ, "PATH": PATH, "FUZZ_BUILD": str(build)},
         capture_output=True,
         text=True,
         check=False,
