@@ -5,6 +5,8 @@ from pathlib import Path
 
 from feedhandler.errors import UsageError
 
+SYSTEM_RUNTIME_DIR = Path("/run/feedhandler")
+
 
 def runtime_dir(option: str | os.PathLike[str] | None = None) -> Path:
     """Return the runtime directory: the option, else the environment's or the system's.
@@ -20,18 +22,25 @@ def runtime_dir(option: str | os.PathLike[str] | None = None) -> Path:
         return Path(value.split(":")[0])
     if value := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(value) / "feedhandler"
-    system = Path("/run/feedhandler")
-    if os.access(system, os.W_OK):
-        return system
+    if os.access(SYSTEM_RUNTIME_DIR, os.W_OK):
+        return SYSTEM_RUNTIME_DIR
     return Path(f"/tmp/feedhandler-{os.getuid()}")  # noqa: S108  the contract's last resort; created 0700
 
 
 def channel_dir(channel: str, option: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of a channel given by name (looked up in the runtime directory) or by path.
 
+    A name that is not in the runtime directory is looked up in /run/feedhandler too, unless the option or
+    $FEEDHANDLER_RUNTIME_DIR says where to look: a consumer may read there what it may not write.
     Raises UsageError when there is no such channel.
     """
-    path = Path(channel) if "/" in channel else runtime_dir(option) / channel
-    if not (path / "channel").exists():
-        raise UsageError(f'CHANNEL: "{channel}": no such channel in {path.parent}')
-    return path
+    if "/" in channel:
+        candidates = [Path(channel)]
+    else:
+        candidates = [runtime_dir(option) / channel]
+        if not option and not os.environ.get("FEEDHANDLER_RUNTIME_DIR"):
+            candidates.append(SYSTEM_RUNTIME_DIR / channel)
+    for path in candidates:
+        if (path / "channel").exists():
+            return path
+    raise UsageError(f'CHANNEL: "{channel}": no such channel in {candidates[0].parent}')

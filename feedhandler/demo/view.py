@@ -51,7 +51,7 @@ def _consumers(demo: Demo) -> Table:
         program = demo.programs.get(name)
         if program is None:
             continue
-        word = next((line for line in reversed(program.lines) if line.get("event") in (may, may_not)), {})
+        word: dict[str, Any] = next((line for line in reversed(program.lines) if line.get("event") in (may, may_not)), {})
         acting = word.get("event") == may
         status = program.latest("status")
         facts = ", ".join(
