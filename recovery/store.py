@@ -168,7 +168,7 @@ class MessageStore:
 
     @classmethod
     def from_capture(cls, path: str | os.PathLike[str], session: bytes = b"") -> Self:
-        """A store in memory with the messages of a capture; `session` (10 bytes): only this one, else its last.
+        """A store in memory with the messages of a capture, of `session` (10 bytes) or else of its last one.
 
         Needs dpkt (the extra `captures`).
         """
