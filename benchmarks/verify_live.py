@@ -1,0 +1,166 @@
+"""The whole way, live, at a rate: exchange -> lossy lines -> daemon -> consumer, and nothing may be wrong.
+
+    python -m benchmarks.verify_live --seconds 60 --network loopback
+    python -m benchmarks.verify_live --seconds 60 --network veth        # root: two network namespaces
+
+The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage packets
+of their own, the re-request server loses some of its traffic. Compared, to the last message: the daemon's counters of
+each line with what the exchange did to it, the messages with those sent, and the ten best levels of every book with
+those of a replay of the same day without faults. Exit status 0 only if all of it is right.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedhandler.consumer import Consumer
+from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
+from tests.support.exchange import Line
+from tests.support.multicast import free_ports
+from tests.support.netns import Veth, veth_pair
+from tests.support.wait import wait_for
+
+GROUPS = ("239.198.1.1", "239.198.1.2")
+RECOVERY = "timeout_ms = 20\nretries = 1000\nmax_outstanding = 64\nrequests_per_s = 100000\n"
+FAULTS = ["--drop", "A=0.05,B=0.03", "--drop-burst", "5", "--duplicate", "0.01", "--reorder", "0.01"]
+FAULTS += ["--corrupt", "0.001", "--drop-rewind", "0.05"]
+
+
+def simulate(words: list[str], prefix: Sequence[str] = ()) -> dict[str, Any]:
+    """Run `feedhandler simulate` to its end; return its summary."""
+    command = [*prefix, *COMMAND, "simulate", "--seed", "11", "--symbols", "500", "--json", *words]
+    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def expected_books(folder: Path, messages: int) -> dict[str, dict[str, list[tuple[int, int, int]]]]:
+    """Replay the same day without faults: {symbol: {side: [(price in 1e-9, size, orders), ...]}}."""
+    day, dump = folder / "day.itch", folder / "books.csv"
+    simulate(["--messages", str(messages), "--output", str(day)])
+    command = [*COMMAND, "replay", str(day), "--dump-books", str(dump), "--date", "2026-01-05", "--json"]
+    subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True)
+    books: dict[str, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: {"B": [], "S": []})
+    with dump.open() as file:
+        for row in csv.DictReader(file):
+            price = round(float(row["price"]) * 10_000) * 100_000
+            books[row["symbol"]][row["side"]].append((price, int(row["size"]), int(row["orders"])))
+    return books
+
+
+def compare_books(consumer: Consumer, books: dict[str, dict[str, list[tuple[int, int, int]]]]) -> list[str]:
+    """Return the symbols whose ten best levels differ."""
+    wrong = []
+    for symbol, sides in books.items():
+        book = consumer.book(symbol)
+        for side, levels in (("B", book.bids), ("S", book.asks)):
+            if [tuple(map(int, level)) for level in levels.tolist()] != sides[side][:10]:
+                wrong.append(f"{symbol} {side}")
+    return wrong
+
+
+def compare_counters(stat: dict[str, Any], sent: dict[str, Any], messages: int) -> list[str]:
+    """Return what does not add up between the daemon's counters and the exchange's."""
+    pairs = {
+        "messages": (stat["messages"], messages),
+        "next_sequence": (stat["next_sequence"], messages + 1),
+        "state": (stat["state"], "ENDED"),
+        "gaps.unrecovered": (stat["gaps"]["unrecovered"], 0),
+        "gaps.open": (stat["gaps"]["open"], 0),
+        "gaps.messages": (
+            stat["gaps"]["messages"],
+            stat["gaps"]["recovered_line"] + stat["gaps"]["recovered_rewind"],
+        ),
+    }
+    for name, line in sent["lines"].items():
+        seen = stat["lines"][name]
+        pairs |= {
+            f"{name}.packets": (seen["packets"] + seen["kernel_drops"], line["delivered"]),
+            f"{name}.kernel_drops": (seen["kernel_drops"], 0),
+            f"{name}.malformed": (seen["malformed"], line["corrupted"]),
+            f"{name}.missing": (seen["missing"], line["lost_messages"]),
+            f"{name}.won + late": (seen["won"] + seen["late"], seen["messages"]),
+            f"{name}.foreign_session": (seen["foreign_session"], 0),
+        }
+    won = sum(line["won"] for line in stat["lines"].values())
+    pairs["won + recovered_rewind"] = (won + stat["gaps"]["recovered_rewind"], messages)
+    return [f"{name}: {seen} instead of {wanted}" for name, (seen, wanted) in pairs.items() if seen != wanted]
+
+
+@contextlib.contextmanager
+def places(network: str) -> Iterator[tuple[list[str], list[str], str, str]]:
+    """Yield (prefix of the sender, prefix of the daemon, sender's address, receiver's address)."""
+    if network == "loopback":
+        yield [], [], "127.0.0.1", "127.0.0.1"
+        return
+    with veth_pair("live") as pair:
+        yield Veth.inside(pair.sender), Veth.inside(pair.receiver), pair.sender_address, pair.receiver_address
+
+
+def verify(network: str, seconds: float, rate: int, *, spin: bool = False) -> dict[str, Any]:
+    """Run once; the result's `wrong` lists what was not right."""
+    messages = round(seconds * rate)
+    with tempfile.TemporaryDirectory() as name, places(network) as (send_by, receive_by, sender, receiver):
+        folder = Path(name)
+        port_a, port_b, server = free_ports(3)
+        lines = [Line("A", GROUPS[0], port_a), Line("B", GROUPS[1], port_b)]
+        config = write_config(
+            folder,
+            lines,
+            [(sender, server)],
+            interface=receiver,
+            recovery=RECOVERY,
+            publish='schemas = ["mbo", "mbp-1", "trades"]\nring_mib = 256\n',
+        )
+        env = {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
+        with running(config, folder / "run", prefix=receive_by, env=env) as daemon:
+            with Consumer("live", ["mbo"], runtime_dir=daemon.runtime_dir) as consumer:
+                words = ["--messages", str(messages), "--rate", str(rate), "--burst", "20", "--linger", "1"]
+                words += ["--send", ",".join(f"{line.name}={line.group}:{line.port}" for line in lines)]
+                words += ["--interface", sender, "--rewind", f"{sender}:{server}", *FAULTS]
+                sent = simulate(words, send_by)
+                stat = settled(daemon)
+                wrong = compare_counters(stat, sent, messages)
+                wrong += compare_books(consumer, expected_books(folder, messages))
+    return {"network": network, "seconds": seconds, "rate": rate, "sent": sent, "stat": stat, "wrong": wrong}
+
+
+def settled(daemon: Daemon) -> dict[str, Any]:
+    """Return the counters once the session has ended and they no longer change."""
+    wait_for(lambda: daemon.reader.state == 4, "ENDED", timeout_s=60)
+    previous: dict[str, Any] = {}
+
+    def same() -> bool:
+        nonlocal previous
+        before, previous = previous, daemon.reader.counters()
+        return {**before, "ts_ns": 0} == {**previous, "ts_ns": 0}
+
+    wait_for(same, "counters at rest", interval_s=0.1)
+    return daemon.stat()
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rate", type=int, default=100_000, help="messages a second")
+    parser.add_argument("--network", choices=["loopback", "veth"], default="loopback")
+    parser.add_argument("--spin", action="store_true", help="spin as in production; needs a core of its own")
+    options = parser.parse_args()
+    result = verify(options.network, options.seconds, options.rate, spin=options.spin)
+    print(json.dumps(result))
+    sys.exit(1 if result["wrong"] else 0)
+
+
+if __name__ == "__main__":
+    main()

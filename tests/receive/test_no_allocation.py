@@ -1,0 +1,94 @@
+"""The receive thread asks nobody for memory once it runs: counted from outside, by a preloaded library."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+BUSY_RUN = """
+import ctypes, os, sys, threading
+from pathlib import Path
+from feedhandler.config import load
+from feedhandler.daemon._feed import make_feed
+
+from tests.support.daemon import write_config
+from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
+from tests.support.multicast import free_ports
+from tests.support.wait import wait_for
+
+folder, spin = Path(sys.argv[1]), sys.argv[2]
+counter = ctypes.CDLL(None).receive_thread_allocations
+messages = simulated_messages(12000)
+ports = free_ports(2)
+lines = [Line(n, f"239.196.{os.getpid() % 250}.{i}", next(ports), 0.1, 3) for i, n in enumerate("AB")]
+server = RewindServer(b"LIVETEST01", messages, ("127.0.0.1", 0))
+server.drop = 0.2
+recovery = "timeout_ms = 5\\nretries = 100\\nrequests_per_s = 100000\\n"
+path = write_config(folder, lines, [server.address], recovery=recovery)
+config = load(path, {"FEEDHANDLER__RECEIVE__SPIN": spin})
+feed = make_feed(config, folder / "live")
+feed.start()
+from feedhandler import _core
+reader = _core.ChannelReader(str(folder / "live"))
+wait_for(lambda: feed.progress > 10, "turns of the loop")
+before = counter()
+exchange = Exchange(messages, lines)
+while exchange.next <= len(messages):
+    exchange.send(400)
+    exchange.heartbeat()
+    wait_for(lambda: reader.next_sequence == exchange.next, "all messages")
+exchange.end()
+wait_for(lambda: reader.state == 4, "ENDED")
+wait_for(lambda: reader.counters()["feed"]["messages"] == len(messages), "counters")
+busy = counter() - before
+counters = reader.counters()
+assert feed.stop(timeout_ms=5000)
+
+def allocate():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.prctl(15, b"fh-receive", 0, 0, 0)
+    for _ in range(100): libc.free(ctypes.c_void_p(libc.malloc(64)))
+
+before = counter()
+thread = threading.Thread(target=allocate)
+thread.start(); thread.join()
+print(busy, counter() - before, counters["gaps"]["recovered_rewind"], counters["gaps"]["total"])
+exchange.close(); server.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def counting_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the library to preload."""
+    library = tmp_path_factory.mktemp("preload") / "count_allocations.so"
+    source = ROOT / "support" / "count_allocations.c"
+    subprocess.run(
+        ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60
+    )
+    return library
+
+
+@pytest.mark.parametrize("spin", ["true", "false"])
+def test_receive_thread_never_allocates_while_gaps_are_repaired(
+    tmp_path: Path, counting_library: Path, spin: str
+) -> None:
+    """A whole day with loss on both lines and lossy recovery: not one call; and the counter does count."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUSY_RUN, str(tmp_path), spin],
+        env=environment(LD_PRELOAD=str(counting_library)),
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    busy, control, recovered, holes = map(int, done.stdout.split())
+    assert busy == 0
+    assert control >= 200
+    assert recovered > 0
+    assert holes > 10
