@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from feedhandler.errors import NotInThisBuildError, UsageError
-from feedhandler.replay import dbn_files, options, report
+from feedhandler.replay import dbn_files, options, report, sender
 from feedhandler.replay.player import Played, Player
 from feedhandler.replay.source import Source, open_source
 
@@ -193,13 +193,22 @@ def command(
         schemas=tuple(dict.fromkeys(schemas)) or options.DEFAULT_SCHEMAS,
     )
     if send is None:
-        for name, value in (("--rewind", rewind_address),):
-            if value is not None:
-                raise UsageError(
-                    f'{name}: "{value}" needs --send; in process the re-request server is always there'
-                )
+        if rewind_address is not None:
+            raise UsageError(
+                f'--rewind: "{rewind_address}" needs --send; in process the server is always there'
+            )
         return _play(open_source(path), chosen, speed, dbn_directory, dump_books, as_json=as_json)
-    raise NotInThisBuildError("--send: not yet")
+    for name, given in (
+        ("--dbn", dbn_directory), ("--dump-books", dump_books), ("--schema", schemas), ("--symbols", symbols),
+        ("--no-rewind", no_rewind), ("--drop-rewind", drop_rewind),
+    ):  # fmt: skip
+        if given:
+            raise UsageError(f"{name}: has no meaning with --send, which plays nothing in this process")
+    rewind = None if rewind_address is None else options.parse_endpoint("--rewind", rewind_address)
+    endpoints = sender.parse_endpoints("--send", send)
+    return _send(
+        sender.Sender(open_source(path), chosen, endpoints, interface, rewind), speed, as_json=as_json
+    )
 
 
 def _play(
@@ -231,6 +240,21 @@ def _play(
         if dump is not None:
             dump.write(BOOKS_HEADER + played.books)
     return _tell(played, as_json=as_json)
+
+
+def _send(sending: sender.Sender, speed: float | None, *, as_json: bool) -> int:
+    for note in sending.notes:
+        click.echo(f"feedhandler: {note}", err=True)
+    with _progress() as progress:
+        counts = sending.send(speed, progress)
+    if as_json:
+        click.echo(json.dumps(counts))
+    else:
+        report.show_sent(counts, Console())
+    failures = sending.failures()
+    for failure in failures:
+        click.echo(f"feedhandler: {failure}", err=True)
+    return 1 if failures else 0
 
 
 def _tell(played: Played, *, as_json: bool) -> int:

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 from feedhandler import _core
 from feedhandler.errors import UsageError
+from feedhandler.replay import pace
 from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions, day_of, midnight_ns
 from feedhandler.replay.source import Source
 
 EPOCH_DAY = date(1970, 1, 1)
 _PACKETS_AT_ONCE = 100_000  # so that Ctrl-C and the progress are looked at several times a second
 _BYTES_AT_ONCE = 32 << 20  # of records that wait to be written
-_FOREVER_NS = 2**63 - 1
-_LONGEST_SLEEP_S = 0.5
 _CERTAINTY = 1e-15  # chance, for each request, that all its attempts are lost
 LEAST_ATTEMPTS = 100
 _MOST_ATTEMPTS = 100_000
@@ -92,6 +91,31 @@ def _what_is_there(seen: list[Group], unknown_link: int) -> str:
     return f" (it has {', '.join(names)}{', ...' if len(seen) > 4 else ''})"
 
 
+def source_notes(source: Source, end: dict[str, Any]) -> list[str]:
+    """Return what was left out of a source, given how it ended: lines for stderr."""
+    return [
+        f'FILE: "{source.path}": {end[key]} {what} were left out'
+        for key, what in (
+            ("trailing", "bytes behind the end of the session"),
+            ("cut", "frames that the snap length of the capture cut"),
+            ("fragments", "IP fragments"),
+        )
+        if end[key]
+    ]
+
+
+def source_failures(source: Source, end: dict[str, Any]) -> tuple[str, ...]:
+    """Return why a source was not played to its end: one line each."""
+    failures = []
+    if source.cut_at is not None:
+        failures.append(f"the gzip stream ends too early, {source.cut_at} bytes of it were played")
+    elif end["end"] == "truncated":
+        failures.append(f"ends inside the record at offset {end['offset']}; what lies before it was played")
+    if end["end"] == "broken":
+        failures.append(f"no record lies at offset {end['offset']}; what lies before it was played")
+    return tuple(f'FILE: "{source.path}": {failure}' for failure in failures)
+
+
 def attempts(drop_rewind: float) -> int:
     """How often a request is sent: until it is as good as certain that one got through."""
     through = (1 - drop_rewind) ** 2  # the chance of one attempt
@@ -138,7 +162,7 @@ class Player:
             )
         self.trading_day = options.trading_day or self._day_of_input()
         self._replay.start(midnight_ns(self.trading_day))
-        self._note_the_end()
+        self.notes += source_notes(source, self._replay.input_end())
 
     def _day_of_input(self) -> date:
         if self.source.kind == "binary":
@@ -147,16 +171,6 @@ class Player:
             )
             return EPOCH_DAY
         return day_of(self._replay.first_ns)
-
-    def _note_the_end(self) -> None:
-        end = self._replay.input_end()
-        for key, what in (
-            ("trailing", "bytes behind the end of the session"),
-            ("cut", "frames that the snap length of the capture cut"),
-            ("fragments", "IP fragments"),
-        ):
-            if end[key]:
-                self.notes.append(f'FILE: "{self.source.path}": {end[key]} {what} were left out')
 
     def play(self, speed: float | None = None, progress: Callable[[int, int], None] | None = None) -> Played:
         """Play everything; `speed` 1 is the original pace, None as fast as possible.
@@ -168,26 +182,12 @@ class Player:
         first_ns = replay.next_packet_ns
         more = True
         while more:
-            until_ns = _FOREVER_NS
-            if speed is not None:
-                until_ns = first_ns + int((time.monotonic_ns() - started_ns) * speed)
-            more = replay.step(_PACKETS_AT_ONCE, until_ns, _BYTES_AT_ONCE)
+            pace.wait(replay.next_packet_ns, first_ns, started_ns, speed)
+            more = replay.step(_PACKETS_AT_ONCE, pace.due_ns(first_ns, started_ns, speed), _BYTES_AT_ONCE)
             self._drain()
             if progress is not None:
                 progress(replay.packets_played, replay.packets)
-            if speed is not None and more:
-                self._wait(replay.next_packet_ns, first_ns, started_ns, speed)
         return self._gather(first_ns, time.monotonic_ns() - started_ns)
-
-    @staticmethod
-    def _wait(next_ns: int, first_ns: int, started_ns: int, speed: float) -> None:
-        """Sleep until the next packet is due, counted from the first one, so that no error adds up."""
-        if next_ns == _FOREVER_NS:
-            return
-        while (
-            left_s := started_ns / 1e9 + (next_ns - first_ns) / 1e9 / speed - time.monotonic_ns() / 1e9
-        ) > 0:
-            time.sleep(min(left_s, _LONGEST_SLEEP_S))
 
     def _drain(self) -> None:
         if self._sink is None:
@@ -206,22 +206,10 @@ class Player:
         for key in ("orders", "state"):
             counts[key] = counts.pop(key)
         books = replay.books()
+        failures = source_failures(self.source, replay.input_end())
         symbols = [(instrument_id, symbol.decode("latin-1")) for instrument_id, symbol in replay.symbols()]
         counts["books_sha256"] = hashlib.sha256(books).hexdigest()
         elapsed_s = elapsed_ns / 1e9
         counts["elapsed_s"] = round(elapsed_s, 6)
         counts["messages_per_s"] = round(counts["messages"] / elapsed_s) if elapsed_s > 0 else 0
-        return Played(counts, symbols, books, self._failures(), first_ns, replay.clock_ns)
-
-    def _failures(self) -> tuple[str, ...]:
-        path, end = self.source.path, self._replay.input_end()
-        failures = []
-        if self.source.cut_at is not None:
-            failures.append(f"the gzip stream ends too early, {self.source.cut_at} bytes of it were played")
-        elif end["end"] == "truncated":
-            failures.append(
-                f"ends inside the record at offset {end['offset']}; what lies before it was played"
-            )
-        if end["end"] == "broken":
-            failures.append(f"no record lies at offset {end['offset']}; what lies before it was played")
-        return tuple(f'FILE: "{path}": {failure}' for failure in failures)
+        return Played(counts, symbols, books, failures, first_ns, replay.clock_ns)

@@ -1,5 +1,7 @@
 """The summary of a replay for people."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -49,5 +51,22 @@ def show(played: Played, console: Console) -> None:
     if counts["unrecovered"]:
         console.print(
             f"{counts['unrecovered']:,} messages were lost for good: what follows them is flagged",
+            highlight=False,
+        )
+
+
+def show_sent(counts: dict[str, Any], console: Console) -> None:
+    """Print what was sent."""
+    sent = ", ".join(f"{name} {count:,}" for name, count in counts["sent"].items())
+    console.print(
+        f"{counts['packets']:,} packets in, sent: {sent}; {counts['elapsed_s']:.1f} s", highlight=False
+    )
+    faults = ", ".join(
+        f"{counts[key]:,} {key}" for key in ("dropped", "duplicated", "reordered", "corrupted")
+    )
+    console.print(f"faults, packet copies: {faults}", highlight=False)
+    if "rewind_requests" in counts:
+        console.print(
+            f"re-requests: {counts['rewind_requests']:,} came, {counts['rewind_replies']:,} were answered",
             highlight=False,
         )

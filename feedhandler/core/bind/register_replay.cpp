@@ -6,16 +6,14 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <arpa/inet.h>
-
 #include <memory>
 #include <stdexcept>
 #include <tuple>
 
 #include "bind/register.hpp"
+#include "bind/replay_input.hpp"
 #include "replay/books_csv.hpp"
-#include "replay/input_binary.hpp"
-#include "replay/input_capture.hpp"
+#include "replay/packet_feed.hpp"
 #include "replay/recognise.hpp"
 #include "replay/runner.hpp"
 
@@ -24,23 +22,6 @@ using namespace nb::literals;
 
 namespace fh::bind {
 namespace {
-
-// The memory of any object with the buffer protocol, for as long as this lives.
-class Buffer {
-  public:
-    explicit Buffer(const nb::object& object) {
-        if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_SIMPLE) != 0) throw nb::python_error();
-    }
-    ~Buffer() { PyBuffer_Release(&view_); }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    receive::FileBytes bytes() const {
-        return {static_cast<const std::uint8_t*>(view_.buf), static_cast<std::size_t>(view_.len)};
-    }
-
-  private:
-    Py_buffer view_;
-};
 
 // Zeroed memory that takes room only where it is written to.
 class Pages {
@@ -60,36 +41,6 @@ class Pages {
     void* memory_;
 };
 
-using GroupText = std::pair<std::string, std::uint16_t>;
-
-std::string to_text(std::uint32_t address) {
-    char text[INET_ADDRSTRLEN];
-    const in_addr network{htonl(address)};
-    return inet_ntop(AF_INET, &network, text, sizeof text);
-}
-
-replay::Group to_group(const GroupText& text) {
-    in_addr network;
-    if (inet_pton(AF_INET, text.first.c_str(), &network) != 1) throw nb::value_error("not an IPv4 address");
-    return {ntohl(network.s_addr), text.second};
-}
-
-// Lets Ctrl-C through between two stretches of a long loop.
-template <class Step>
-void run_interruptibly(Step step) {
-    for (;;) {
-        bool more;
-        {
-            nb::gil_scoped_release unlocked;
-            more = step();
-        }
-        if (!more) return;
-        if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    }
-}
-
-constexpr std::uint64_t packets_at_once = 200'000;
-
 nb::dict capture_groups(const nb::object& data) {
     const Buffer buffer(data);
     replay::GroupFinder finder(buffer.bytes());
@@ -106,33 +57,19 @@ nb::dict capture_groups(const nb::object& data) {
 }
 
 struct ReplaySettings {
-    bool binary;
-    std::vector<GroupText> groups;
     std::uint32_t schema_mask;
     bool keep_records;
     std::vector<std::string> symbols;
     replay::RunnerSettings runner;
 };
 
-// One replay: scan() first, then midnight and start(), then step() until it is False.
-class Replay {
+// One replay: scan() first, then start(), then step() until it is False.
+class Replay : public ReplayInput {
   public:
-    Replay(const nb::object& data, ReplaySettings settings) : buffer_(data), settings_(std::move(settings)) {
-        settings_.runner.copy_to_all = settings_.binary || settings_.groups.size() == 1;
-        settings_.runner.timestamp_kind = settings_.binary ? TimestampKind::none : TimestampKind::kernel;
-        if (settings_.binary) return;
-        std::vector<replay::Group> groups;
-        for (const GroupText& text : settings_.groups) groups.push_back(to_group(text));
-        capture_ = std::make_unique<replay::CaptureInput>(buffer_.bytes(), std::move(groups));
-    }
-
-    // `midnight_ns`: of the trading day of a BinaryFILE; captures tell their own time.
-    void scan(std::int64_t midnight_ns) {
-        if (settings_.binary) binary_ = std::make_unique<replay::BinaryInput>(buffer_.bytes(), midnight_ns);
-        replay::Scanner scanner(input());
-        run_interruptibly([&] { return scanner.step(packets_at_once); });
-        scan_ = scanner.finish();
-        if (binary_ && scan_.sessions.empty()) scan_.sessions.push_back(replay::BinaryInput::empty_session());
+    Replay(const nb::object& data, bool binary, const std::vector<GroupText>& groups, ReplaySettings settings)
+        : ReplayInput(data, binary, groups), settings_(std::move(settings)) {
+        settings_.runner.copy_to_all = copy_to_all();
+        settings_.runner.timestamp_kind = is_binary() ? TimestampKind::none : TimestampKind::kernel;
     }
 
     void start(std::int64_t midnight_ns) {
@@ -142,8 +79,8 @@ class Replay {
         records_ = std::make_unique<replay::RecordBuffers>(settings_.schema_mask, settings_.keep_records);
         normalizer_ = std::make_unique<replay::Runner::Normalizer>(*records_, books_file_->data(),
                                                                    normalizer_settings_);
-        runner_ = std::make_unique<replay::Runner>(input(), scan_, settings_.runner, counters_, *normalizer_,
-                                                   *records_);
+        runner_ = std::make_unique<replay::Runner>(input(), scanned(), settings_.runner, counters_,
+                                                   *normalizer_, *records_);
     }
 
     bool step(std::uint64_t packets, std::int64_t until_ns, std::size_t bytes) {
@@ -172,7 +109,7 @@ class Replay {
             faults.corrupted += one.corrupted;
             lines.malformed += counters_.lines[line].malformed;
         }
-        out["packets"] = scan_.packets;
+        out["packets"] = scanned().packets;
         out["messages"] = counters_.feed.messages;
         out["dropped"] = faults.dropped;
         out["duplicated"] = faults.duplicated;
@@ -219,44 +156,13 @@ class Replay {
         return out;
     }
 
-    nb::list sessions() const {
-        nb::list out;
-        for (const auto& session : scan_.sessions) {
-            out.append(nb::make_tuple(nb::bytes(session.name.data(), session.name.size()), session.first,
-                                      session.end));
-        }
-        return out;
-    }
-
-    nb::dict input_end() const {
-        constexpr const char* names[] = {"none", "whole", "truncated", "broken"};
-        const auto& end = scan_.input_end;
-        nb::dict out;
-        out["end"] = names[static_cast<std::size_t>(end.end)];
-        out["offset"] = end.offset;
-        out["trailing"] = end.trailing;
-        out["cut"] = end.cut;
-        out["fragments"] = end.fragments;
-        return out;
-    }
-    const replay::Scan& scanned() const { return scan_; }
     replay::Runner& runner() {
         if (!runner_) throw std::runtime_error("start() comes first");
         return *runner_;
     }
 
   private:
-    replay::Input& input() {
-        if (capture_) return *capture_;
-        if (!binary_) throw std::runtime_error("scan() comes first");
-        return *binary_;
-    }
-
-    Buffer buffer_;
     ReplaySettings settings_;
-    std::unique_ptr<replay::BinaryInput> binary_;
-    std::unique_ptr<replay::CaptureInput> capture_;
-    replay::Scan scan_;
     record::NormalizerSettings normalizer_settings_;
     Counters counters_;
     std::unique_ptr<Pages> books_file_;
@@ -264,6 +170,86 @@ class Replay {
     std::unique_ptr<replay::Runner::Normalizer> normalizer_;
     std::unique_ptr<replay::Runner> runner_;
 };
+
+// The packets of an input as lossy lines carry them, for sending them out.
+class Packets : public ReplayInput {
+  public:
+    Packets(const nb::object& data, bool binary, const std::vector<GroupText>& groups, std::size_t lines,
+            const receive::Faults& faults, std::uint64_t seed)
+        : ReplayInput(data, binary, groups), lines_(lines), faults_(faults), seed_(seed) {}
+
+    void start() {
+        feed_ =
+            std::make_unique<replay::PacketFeed>(input(), scanned(), lines_, copy_to_all(), faults_, seed_);
+    }
+
+    // [(line, payload)] of the packets up to `until_ns`, at most `packets` of the input, none of a new
+    // session.
+    nb::list take(std::uint64_t packets, std::int64_t until_ns) {
+        nb::list out;
+        for (std::uint64_t i = 0; i < packets && feed().next_packet_ns() <= until_ns; ++i) {
+            if (feed().at_new_session()) break;
+            feed().next([&](const Datagram& datagram) { append(out, datagram); });
+        }
+        return out;
+    }
+    // The first packet of the next session may be taken. Returns the session's index.
+    std::size_t open_session() { return feed().open_session(); }
+    nb::list end_session() {
+        nb::list out;
+        feed().end_session([&](const Datagram& datagram) { append(out, datagram); });
+        return out;
+    }
+
+    // [(first number, count, blocks)] of all that a session holds.
+    nb::list runs(std::size_t session) const {
+        nb::list out;
+        for (const auto& run : scanned().sessions.at(session).store.runs()) {
+            out.append(nb::make_tuple(run.first, run.count, nb::bytes(run.blocks, run.bytes)));
+        }
+        return out;
+    }
+
+    nb::dict counts() {
+        nb::dict out;
+        std::uint64_t dropped = 0, duplicated = 0, reordered = 0, corrupted = 0;
+        nb::list delivered;
+        for (std::size_t line = 0; line < lines_; ++line) {
+            const auto& one = feed().faults(line);
+            dropped += one.dropped;
+            duplicated += one.duplicated;
+            reordered += one.reordered;
+            corrupted += one.corrupted;
+            delivered.append(one.delivered);
+        }
+        out["dropped"] = dropped;
+        out["duplicated"] = duplicated;
+        out["reordered"] = reordered;
+        out["corrupted"] = corrupted;
+        out["delivered"] = delivered;
+        return out;
+    }
+
+    replay::PacketFeed& feed() {
+        if (!feed_) throw std::runtime_error("start() comes first");
+        return *feed_;
+    }
+
+  private:
+    static void append(nb::list& out, const Datagram& datagram) {
+        out.append(nb::make_tuple(datagram.line, nb::bytes(datagram.data, datagram.length)));
+    }
+
+    std::size_t lines_;
+    receive::Faults faults_;
+    std::uint64_t seed_;
+    std::unique_ptr<replay::PacketFeed> feed_;
+};
+
+std::size_t checked_lines(std::size_t lines) {
+    if (lines < 1 || lines > max_lines) throw nb::value_error("lines: 1 to 8");
+    return lines;
+}
 
 }  // namespace
 
@@ -277,46 +263,74 @@ void register_replay(nb::module_& m) {
           "Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the "
           "first, multicast)], "
           "`unknown_link` frames of link types that are not read.");
-    nb::class_<Replay>(m, "Replay", "One replay: scan(), then start(), then step() until it is False.")
+    nb::class_<ReplayInput>(m, "ReplayInput", "A file as input; scan() first.")
+        .def("scan", &ReplayInput::scan, "midnight_ns"_a,
+             "First reading: sessions, numbers, how the file ends.")
+        .def("input_end", &ReplayInput::input_end, "How the file ended.")
+        .def_prop_ro("sessions", &ReplayInput::sessions, "(session, first number, end) of every session.")
+        .def_prop_ro("packets", [](const ReplayInput& r) { return r.scanned().packets; })
+        .def_prop_ro("first_ns", [](const ReplayInput& r) { return r.scanned().first_ns; });
+
+    nb::class_<Replay, ReplayInput>(m, "Replay",
+                                    "One replay: scan(), start(), then step() until it is False.")
         .def(
             "__init__",
-            [](Replay* self, const nb::object& data, bool binary, std::vector<GroupText> groups,
+            [](Replay* self, const nb::object& data, bool binary, const std::vector<GroupText>& groups,
                std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
                double drop_burst, bool rewind, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
                std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols) {
-                if (lines < 1 || lines > max_lines) throw nb::value_error("lines: 1 to 8");
-                ReplaySettings settings{binary,       std::move(groups),  schema_mask,
-                                        keep_records, std::move(symbols), {}};
-                settings.runner.lines = lines;
+                ReplaySettings settings{schema_mask, keep_records, std::move(symbols), {}};
+                settings.runner.lines = checked_lines(lines);
                 settings.runner.faults = {drop, drop_burst, duplicate, reorder, corrupt};
                 settings.runner.rewind = rewind;
                 settings.runner.drop_rewind = drop_rewind;
                 settings.runner.attempts = attempts;
                 settings.runner.seed = seed;
-                new (self) Replay(data, std::move(settings));
+                new (self) Replay(data, binary, groups, std::move(settings));
             },
             "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
             "corrupt"_a, "drop_burst"_a, "rewind"_a, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
             "keep_records"_a, "symbols"_a)
-        .def("scan", &Replay::scan, "midnight_ns"_a, "First reading: sessions, numbers, how the file ends.")
         .def("start", &Replay::start, "midnight_ns"_a,
              "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
         .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,
              "Plays at most `packets`, none later than `until_ns`, until `bytes` of records wait. False when "
-             "all is over.")
+             "all "
+             "is over.")
         .def("take", &Replay::take, "schema"_a, "The records of a schema since the last take.")
         .def("counts", &Replay::counts,
              "What `replay --json` tells, but for times and hashes; `records` by schema bit.")
         .def("books", &Replay::books, "Every level of every book as CSV lines.")
         .def("symbols", &Replay::symbols, "(instrument id, symbol) of every instrument named, by symbol.")
-        .def("input_end", &Replay::input_end, "How the file ended, after scan().")
-        .def_prop_ro("sessions", &Replay::sessions,
-                     "(session, first number, end) of every session, after scan().")
-        .def_prop_ro("packets", [](const Replay& r) { return r.scanned().packets; })
-        .def_prop_ro("first_ns", [](const Replay& r) { return r.scanned().first_ns; })
         .def_prop_ro("clock_ns", [](Replay& r) { return r.runner().clock_ns(); })
         .def_prop_ro("packets_played", [](Replay& r) { return r.runner().packets_played(); })
         .def_prop_ro("next_packet_ns", [](Replay& r) { return r.runner().next_packet_ns(); });
+
+    nb::class_<Packets, ReplayInput>(m, "ReplayPackets",
+                                     "The packets as lossy lines carry them: scan(), start(), take().")
+        .def(
+            "__init__",
+            [](Packets* self, const nb::object& data, bool binary, const std::vector<GroupText>& groups,
+               std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
+               double drop_burst, std::uint64_t seed) {
+                const receive::Faults faults{drop, drop_burst, duplicate, reorder, corrupt};
+                new (self) Packets(data, binary, groups, checked_lines(lines), faults, seed);
+            },
+            "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
+            "corrupt"_a, "drop_burst"_a, "seed"_a)
+        .def("start", &Packets::start)
+        .def("take", &Packets::take, "packets"_a, "until_ns"_a,
+             "[(line, payload)] of at most `packets` of the input, none later than `until_ns` or of a new "
+             "session.")
+        .def("open_session", &Packets::open_session, "Lets the next session's packets be taken; its index.")
+        .def("end_session", &Packets::end_session,
+             "[(line, payload)]: what was delayed, and the end on every line.")
+        .def("runs", &Packets::runs, "session"_a,
+             "[(first number, count, blocks)] of all that a session holds.")
+        .def("counts", &Packets::counts, "Faults so far; `delivered` by line.")
+        .def_prop_ro("at_new_session", [](Packets& p) { return p.feed().at_new_session(); })
+        .def_prop_ro("packets_played", [](Packets& p) { return p.feed().packets_played(); })
+        .def_prop_ro("next_packet_ns", [](Packets& p) { return p.feed().next_packet_ns(); });
 }
 
 }  // namespace fh::bind

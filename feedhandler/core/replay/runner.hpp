@@ -88,6 +88,12 @@ class Runner {
     static constexpr std::int64_t end_repeat_ns = 1'000'000'000;  // as exchanges do
     static constexpr int most_end_repeats = 1'000'000;
 
+    static std::uint64_t most_messages(const Scan& scan) {
+        std::uint64_t most = 0;
+        for (const auto& session : scan.sessions) most = std::max(most, session.end - session.first);
+        return most;
+    }
+
     static sequence::Settings arbiter_settings(const RunnerSettings& settings, const Scan& scan) {
         sequence::Settings out;
         out.lines = settings.lines;
@@ -97,7 +103,7 @@ class Runner {
         out.retries = settings.attempts - 1;
         out.max_outstanding = 16;
         out.requests_per_s = 0;
-        out.hold_messages = 4'000'000;
+        out.hold_messages = std::clamp<std::size_t>(most_messages(scan), 1024, 1'000'000);
         out.max_gap_messages = Scanner::max_gap_messages;
         return out;
     }

@@ -79,7 +79,7 @@ class SessionStore {
         return copied;
     }
 
-    std::size_t size() const { return runs_.size(); }
+    const std::vector<Run>& runs() const { return runs_; }
 
   private:
     static constexpr std::uint32_t run_messages = 64;
