@@ -146,7 +146,7 @@ def test_two_groups_of_a_capture_go_out_on_two_lines(lines: list[Line], tmp_path
     assert [line.until_end() for line in lines] == [[one], [two]]
     thread.join(DEADLINE_S)
     three = (*endpoints(lines), sender.Endpoint("C", ("239.213.9.9", 1)))
-    with pytest.raises(UsageError, match="3 lines, but .* has 2 groups"):
+    with pytest.raises(UsageError, match=r"3 lines, but .* has 2 groups"):
         sender.Sender(open_source(path), ReplayOptions(), three, LOOPBACK, None)
 
 
