@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -41,17 +42,22 @@ class NetworkSettings:
     seed: int = 1
 
 
-class _LossyHandler(RequestHandler):
-    """Loses requests and replies, each with the same probability."""
+class LossyHandler(RequestHandler):
+    """Loses requests and replies, each with probability `share`; a lost request counts nowhere."""
 
-    share = 0.0
-    random = random.Random(0)  # noqa: S311  # faults, not secrets
+    def __init__(
+        self, store: MessageStore, settings: ServerSettings, now_s: float, share: float, seed: int
+    ) -> None:
+        super().__init__(store, settings, now_s)
+        self._share = share
+        self._random = random.Random(seed)  # noqa: S311  # faults, not secrets
 
     def handle(self, request: bytes | memoryview, host: str, now_s: float) -> bytes | None:
-        if self.random.random() < self.share:
+        """Answer as the server does, or not at all."""
+        if self._random.random() < self._share:
             return None
         reply = super().handle(request, host, now_s)
-        return None if self.random.random() < self.share else reply
+        return None if self._random.random() < self._share else reply
 
 
 class Transmission:
@@ -92,10 +98,8 @@ class Transmission:
         except RunError as error:
             raise RunError(str(error).replace("gapfill.listen", "--rewind")) from error
         if self.settings.drop_rewind > 0:
-            server.handler.__class__ = _LossyHandler
-            handler: _LossyHandler = server.handler  # type: ignore[assignment]
-            handler.share = self.settings.drop_rewind
-            handler.random = random.Random(self.settings.seed)  # noqa: S311  # faults, not secrets
+            share, seed = self.settings.drop_rewind, self.settings.seed
+            server.handler = LossyHandler(self._store, limits, time.monotonic(), share, seed)
         return server
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> None:

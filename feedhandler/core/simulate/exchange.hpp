@@ -9,6 +9,7 @@
 
 #include "simulate/auctions.hpp"
 #include "simulate/clock.hpp"
+#include "simulate/day.hpp"
 #include "simulate/flow.hpp"
 #include "simulate/halts.hpp"
 #include "simulate/market.hpp"
@@ -53,48 +54,7 @@ class Exchange {
     const Flow& flow() const { return flow_; }
 
   private:
-    enum class Phase : std::uint8_t {
-        listing,
-        positions,
-        early,
-        imbalances,
-        open,
-        opening,
-        morning,
-        midday,
-        late,
-        close,
-        after,
-        end,
-        over
-    };
-    static constexpr std::size_t phases = static_cast<std::size_t>(Phase::over) + 1;
-
-    // Phases of order flow: when they end, their part of the day's flow in per mille (up to their end), mean
-    // burst in messages.
-    struct Plan {
-        std::uint64_t end_ns;
-        std::uint32_t flow_until;
-        std::uint32_t mean_burst;
-    };
-    static constexpr std::array<Plan, phases> plans = [] {
-        std::array<Plan, phases> p{};
-        const auto set = [&](Phase phase, std::uint64_t end, std::uint32_t until, std::uint32_t burst) {
-            p[static_cast<std::size_t>(phase)] = {end, until, burst};
-        };
-        set(Phase::early, time_of_day(9, 25), 40, 8);
-        set(Phase::imbalances, time_of_day(9, 30), 60, 16);
-        set(Phase::opening, time_of_day(9, 30, 2), 90, 4000);
-        set(Phase::morning, time_of_day(10, 0), 220, 64);
-        set(Phase::midday, time_of_day(15, 50), 850, 32);
-        set(Phase::late, time_of_day(16, 0), 955, 64);
-        set(Phase::after, time_of_day(20, 0), 1000, 8);
-        return p;
-    }();
-    static constexpr std::uint64_t open_imbalance_share = 5,
-                                   close_imbalance_share = 9;  // per mille of the messages
-
-    const Plan& plan() const { return plans[static_cast<std::size_t>(phase_)]; }
+    const PhasePlan& plan() const { return phase_plans[static_cast<std::size_t>(phase_)]; }
     std::uint64_t target() const { return targets_[static_cast<std::size_t>(phase_)]; }
     std::uint64_t sent() const { return market_.out.total(); }
 
@@ -106,10 +66,9 @@ class Exchange {
         positions_ = std::min(2 * symbols, flow / 50);
         for (std::size_t i = 0; i < phases; ++i) {
             const std::uint64_t before =
-                3 * symbols + 3 + positions_ + (plans[i].flow_until > 60 ? symbols + 1 : 0);
-            targets_[i] = before + (flow - positions_) * plans[i].flow_until / 1000;
+                3 * symbols + 3 + positions_ + (phase_plans[i].flow_until > 60 ? symbols + 1 : 0);
+            targets_[i] = before + (flow - positions_) * phase_plans[i].flow_until / 1000;
         }
-        if (endless_) targets_[static_cast<std::size_t>(Phase::midday)] = ~0ull >> 1;
         const std::uint64_t rich = flow >= 2000;
         open_imbalances_ = nominal * open_imbalance_share / 1000;
         close_imbalances_ = nominal * close_imbalance_share / 1000;
@@ -259,6 +218,8 @@ class Exchange {
     }
 
     void flow_phase(Phase next, bool imbalances) {
+        // Without an end the time left is always spread over 2^26 messages more: the clock slows down, midday
+        // stays.
         const std::uint64_t limit = endless_ && phase_ == Phase::midday ? sent() + (1u << 26) : target();
         if (sent() >= limit || spare() < Flow::max_messages) return end_flow(next);
         clock_.advance(plan().end_ns, limit - sent(), plan().mean_burst);
@@ -300,7 +261,7 @@ class Exchange {
     }
 
     void end_flow(Phase next) {
-        if (!endless_ || phase_ != Phase::midday) once_a_day();
+        once_a_day();
         clock_.jump(plan().end_ns);
         enter(next);
     }
