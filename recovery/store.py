@@ -145,7 +145,8 @@ class MessageStore:
         store = cls(descriptor, writable=writable, path=os.fspath(path))
         if writable:
             header = store._header
-            if not header[_CLEAN] and (header[_BOOT_LOW], header[_BOOT_HIGH]) != _boot_id():
+            boot = _boot_id()
+            if not header[_CLEAN] and (boot == (0, 0) or (header[_BOOT_LOW], header[_BOOT_HIGH]) != boot):
                 sizes, session = (store.max_messages, store.max_bytes), store.session
                 store.close()
                 return cls.create(path, session=session, max_messages=sizes[0], max_bytes=sizes[1])
@@ -488,6 +489,10 @@ def _remove(path: str | os.PathLike[str]) -> None:
 
 
 def _boot_id() -> tuple[int, int]:
-    text = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-    value = int(text, 16)
+    """The kernel's name for this boot; zeros when it is hidden (systemd's ProcSubset=pid)."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return 0, 0
+    value = int(text.strip().replace("-", ""), 16)
     return value & (1 << 64) - 1, value >> 64

@@ -257,6 +257,27 @@ def test_store_of_a_machine_that_went_down_starts_empty(tmp_path: Path) -> None:
         assert again.session == SESSION
 
 
+def test_unclean_store_is_not_trusted_where_the_boot_cannot_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox without /proc/sys: the store works, but one left by a crash starts empty."""
+    real = Path.read_text
+    path, crashed = tmp_path / "s.store", tmp_path / "crashed.store"
+
+    def hidden(self: Path, *arguments: object) -> str:
+        if str(self).startswith("/proc/sys"):
+            raise FileNotFoundError
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    with MessageStore.create(path, session=SESSION, max_messages=1, max_bytes=1) as store:
+        store.append(1, b"one")
+        shutil.copyfile(path, crashed)
+    for file, messages in ((path, 1), (crashed, 0)):
+        with MessageStore.open(file, writable=True) as again:
+            assert len(again) == messages
+
+
 def test_second_writer_is_refused(tmp_path: Path) -> None:
     """Neither opening for writing nor replacing the file takes it from its writer; reading is free."""
     path = tmp_path / "s.store"
