@@ -1,4 +1,4 @@
-"""Packet in memory to record in the hands of a reader in another process: the distribution, as table, JSON and plot.
+"""Packet in memory to record in the hands of a reader in another process: table, JSON and plot.
 
 python -m benchmarks.bench_path
 """
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def plot(samples: np.ndarray) -> None:
-    """Draw the share of records that took longer, over nanoseconds, both logarithmic: the tail is where the eye should go."""
+    """Draw the share of records that took longer, over nanoseconds, both logarithmic: the tail matters."""
     import matplotlib as mpl
 
     mpl.use("Agg")

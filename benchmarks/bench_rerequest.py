@@ -1,9 +1,10 @@
-"""From the packet that shows a hole to the re-request on the wire, through the real daemon and real sockets, no arbitration wait.
+"""From the packet that shows a hole to the re-request on the wire: the real daemon, real sockets.
 
     python -m benchmarks.bench_rerequest
 
-Both ends are the kernel's receive timestamps: of the packet on a multicast socket of our own beside the daemon's, and of the
-request on the re-request server's socket. So the figure holds the daemon's receive call, its work and its send call.
+The arbitration wait is 0. Both ends are the kernel's receive timestamps: of the packet on a multicast socket
+of our own beside the daemon's, and of the request on the re-request server's socket. So the figure holds the
+daemon's receive call, its work and its send call.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""What every benchmark needs: the C++ drivers built, an input to work on, a folder for results, words about the machine."""
+"""What every benchmark needs: C++ drivers built, an input, a folder for results, words about the machine."""
 
 import json
 import os
@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def build(name: str, *flags: str) -> Path:
-    """Compile benchmarks/NAME.cpp against the core, with the flags of the module, when something is newer than it."""
+    """Compile benchmarks/NAME.cpp against the core, as the module is, when something is newer than it."""
     source = ROOT / "benchmarks" / f"{name}.cpp"
     program = BUILD / "-".join([name, *(flag.strip("-").replace("=", "_") for flag in flags)])
     core = ROOT / "feedhandler" / "core"

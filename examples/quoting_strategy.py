@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Quote both sides of a few symbols from the top five levels of their books, and measure tick to quote.
+r"""Quote both sides of a few symbols from the top five levels of their books, and measure tick to quote.
 
 It acts only while two conditions hold, and pulls its quotes the moment one does not:
 the feed is LIVE, and the risk monitor has allowed quoting within the last 250 ms.
 
-    python examples/quoting_strategy.py xnas-itch --symbols AAPL,MSFT --risk ipc:///tmp/risk --orders ipc:///tmp/orders
+    python examples/quoting_strategy.py xnas-itch --symbols AAPL,MSFT \
+        --risk ipc:///tmp/risk --orders ipc:///tmp/orders
 
-The "venue" is a paper one: a trade at or through a quote fills it. Fills and quotes go out on --orders (PUB, JSON).
+The "venue" is a paper one: a trade at or through a quote fills it. Fills and quotes go out on --orders
+(PUB, JSON).
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -198,10 +201,8 @@ def main() -> int:
             options.channel, schemas=["mbp-1", "trades"], symbols=symbols, runtime_dir=options.runtime_dir
         ) as consumer:
             strategy = Strategy(consumer, Permission(context, options.risk), orders)
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 follow(strategy, {}, options.seconds)
-            except KeyboardInterrupt:
-                pass
             strategy.say("done", state=consumer.state.name, **strategy.summary())
     finally:
         context.destroy(linger=0)

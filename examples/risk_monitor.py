@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Watch positions, exposure, price bands and staleness, and say ten times a second whether quoting is allowed.
+"""Watch positions, exposure, price bands and staleness; say ten times a second whether quoting is allowed.
 
 It fails closed: whatever it cannot vouch for is forbidden, and the moment the feed is not LIVE it says so.
 

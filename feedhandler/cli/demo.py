@@ -37,9 +37,10 @@ from feedhandler.errors import RunError
 def command(seconds: float, rate: int, drop: float, seed: int, as_json: bool) -> None:
     """Watch the whole way: an exchange, two lossy lines, the daemon, a strategy and a risk process.
 
-    Everything runs on this machine's loopback, unprivileged, in processes of its own. In the middle the daemon is killed as by a
-    crash: the strategy and the risk monitor must refuse to act until it is back and its books are right again. At the end every
-    book is compared with the exchange's. Exit status 0 when all promises held.
+    Everything runs on this machine's loopback, unprivileged, in processes of its own. In the middle the
+    daemon is killed as by a crash: the strategy and the risk monitor must refuse to act until it is back
+    and its books are right again. At the end every book is compared with the exchange's. Exit status 0 when
+    all promises held.
 
     \b
     Examples:

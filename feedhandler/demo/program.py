@@ -34,7 +34,7 @@ class Program:
         self.lines: list[dict[str, Any]] = []
         self._said = threading.Lock()
         with log.open("ab") as logs:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=logs, text=True)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=logs, text=True)  # noqa: S603
         self._listener = threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True)
         self._listener.start()
 
@@ -49,7 +49,7 @@ class Program:
                 self.lines.append(said)
 
     def said(self, event: str, since: int = 0, reason: str = "") -> dict[str, Any] | None:
-        """Return the first line of this event, and of this reason if one is given, from line number `since` on."""
+        """Return the first line of this event (and reason, if one is given) from line number `since` on."""
         with self._said:
             lines = (line for line in self.lines[since:] if line.get("event") == event)
             return next((line for line in lines if not reason or line.get("reason") == reason), None)

@@ -105,7 +105,7 @@ class Demo:
             program.stop()
         self._folder.cleanup()
 
-    # ---- the scenario -------------------------------------------------------------------------------------------------
+    # ---- the scenario --------------------------------------------------------------------------------
 
     def run(self) -> Iterator[None]:
         """Play the scenario; yields several times a second."""
@@ -147,7 +147,7 @@ class Demo:
         )
         self.outcome.live_after_restart_ns = time.monotonic_ns()
 
-    # ---- its processes ------------------------------------------------------------------------------------------------
+    # ---- its processes -------------------------------------------------------------------------------
 
     def _start(self, name: str, command: list[str]) -> None:
         self.programs[name] = Program(name, command, self.folder / f"{name}.log")
@@ -195,18 +195,19 @@ class Demo:
         self._start("exchange", command)
 
     def _write_reference(self) -> None:
-        """Write the same session to a file and its final books beside it: what the consumers must see at the end."""
+        """Write the same session to a file, and its final books: what the consumers must see at the end."""
         day, books = self.folder / "reference.itch", self.folder / "reference.csv"
         self._quietly(["simulate", "--output", str(day), *self._exchange_options()])
         self._quietly(["replay", str(day), "--date", "2026-01-02", "--dump-books", str(books), "--json"])
 
     @staticmethod
     def _quietly(arguments: list[str]) -> None:
-        done = subprocess.run([*console_script(), *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+        command = [*console_script(), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0:
             raise RunError(f"{arguments[0]} failed: {done.stderr.strip()}")
 
-    # ---- looking ------------------------------------------------------------------------------------------------------
+    # ---- looking -------------------------------------------------------------------------------------
 
     @property
     def state(self) -> FeedState:
@@ -249,17 +250,17 @@ class Demo:
         self.step = step
         deadline = time.monotonic() + timeout_s
         while not condition():
-            if broken := next(
-                (p for p in self.programs.values() if not p.running and p.name != "exchange"), None
-            ):
-                if not (
-                    broken.name == "daemon" and self.outcome.killed_at_ns and not self.outcome.restarted_at_ns
-                ):
-                    raise RunError(broken.complaint())
+            if broken := next((p for p in self.programs.values() if self._is_broken(p)), None):
+                raise RunError(broken.complaint())
             if time.monotonic() > deadline:
                 raise RunError(f"{step}: not within {timeout_s:.0f} s")
             yield
             time.sleep(0.02)
+
+    def _is_broken(self, program: Program) -> bool:
+        """Whether it ended though it should not: the exchange ends, the daemon is killed on purpose."""
+        killed = program.name == "daemon" and self.outcome.killed_at_ns and not self.outcome.restarted_at_ns
+        return not program.running and program.name != "exchange" and not killed
 
     def _take_stock(self) -> None:
         self.step = "comparing every book with the exchange's"

@@ -31,18 +31,20 @@ def picture(demo: Demo) -> RenderableType:
     return Panel(Group(*parts), title="feedhandler demo")
 
 
-def _feed(stat: dict[str, Any]) -> Table:
+def _feed(stat: dict[str, Any]) -> RenderableType:
     table = Table(box=None, padding=(0, 2))
     for column in ("line", "packets", "won", "late", "missing", "malformed"):
         table.add_column(column, justify="left" if column == "line" else "right")
     for name, line in stat["lines"].items():
         table.add_row(name, *(f"{line[key]:,}" for key in ("packets", "won", "late", "missing", "malformed")))
     gaps = stat["gaps"]
-    table.caption = (
-        f"{stat['messages']:,} messages, {stat['orders']:,} orders; {gaps['total']} holes, {gaps['open']} open: "
-        f"{gaps['recovered_line']:,} from the other line, {gaps['recovered_rewind']:,} re-requested, {gaps['unrecovered']} lost"
+    return Group(
+        table,
+        f"  {stat['messages']:,} messages, {stat['orders']:,} orders live",
+        f"  {gaps['total']} holes, {gaps['open']} open: {gaps['recovered_line']:,} messages from the other "
+        f"line, {gaps['recovered_rewind']:,} re-requested, {gaps['unrecovered']} lost",
+        "",
     )
-    return table
 
 
 def _consumers(demo: Demo) -> Table:
@@ -51,15 +53,26 @@ def _consumers(demo: Demo) -> Table:
         program = demo.programs.get(name)
         if program is None:
             continue
-        word: dict[str, Any] = next((line for line in reversed(program.lines) if line.get("event") in (may, may_not)), {})
-        acting = word.get("event") == may
-        status = program.latest("status")
-        facts = ", ".join(
-            f"{k} {v}" for k, v in status.items() if k not in ("who", "event", "at_ns", "state")
+        word: dict[str, Any] = next(
+            (line for line in reversed(program.lines) if line.get("event") in (may, may_not)), {}
         )
+        acting = word.get("event") == may
+        facts = _facts(program.latest("status"))
         table.add_row(name, Text(str(word.get("event", "waits")), style="green" if acting else "bold red"),
                       str(word.get("reason", "")), facts)  # fmt: skip
     return table
+
+
+def _facts(status: dict[str, Any]) -> str:
+    """Return what a consumer last said of itself."""
+    facts = []
+    if "quotes" in status:
+        facts.append(f"{status['quotes']:,} quotes, {status['fills']} fills")
+    if tick := status.get("tick_to_quote_us"):
+        facts.append(f"tick to quote {tick['p50']:,.0f} µs median, {tick['p99']:,.0f} µs 99th")
+    if "positions" in status:
+        facts.append(f"{status['positions']} positions, exposure {status['exposure']:,.0f}")
+    return "; ".join(facts)
 
 
 def verdict_table(checks: Sequence[Check]) -> Table:
