@@ -65,7 +65,10 @@ class Broadcast {
             if (!loaded_) end(now_ns, settings_.linger_ns);
         }
         if (state_ == State::ending && now_ns >= end_ns_) state_ = State::over;
-        if (state_ == State::over) return now_ns;
+        if (state_ == State::over) {
+            over_.store(true, std::memory_order_release);
+            return now_ns;
+        }
         const std::int64_t interval = state_ == State::ending ? end_interval_ns : heartbeat_ns;
         if (now_ns - last_sent_ns_ >= interval) signal(now_ns);
         const std::int64_t signal_ns = last_sent_ns_ + interval;
@@ -92,9 +95,9 @@ class Broadcast {
         }
     }
 
+    // These four may be called from other threads while it runs.
     void stop() { stop_.store(true, std::memory_order_relaxed); }
-    bool over() const { return state_ == State::over; }
-    // May be read from other threads while it runs.
+    bool over() const { return over_.load(std::memory_order_acquire); }
     std::uint64_t messages() const { return messages_.load(std::memory_order_relaxed); }
     std::uint64_t packets() const { return packets_.load(std::memory_order_relaxed); }
     // Exact once it is over.
@@ -176,7 +179,7 @@ class Broadcast {
     std::uint64_t next_sequence_ = 1;
     std::int64_t anchor_ns_ = 0, last_sent_ns_ = 0, sent_data_ns_ = 0, end_ns_ = 0;
     std::atomic<std::uint64_t> messages_ = 0, packets_ = 0;
-    std::atomic<bool> stop_ = false;
+    std::atomic<bool> stop_ = false, over_ = false;
 };
 
 }  // namespace fh::simulate
