@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "frame/ethernet.hpp"
@@ -97,14 +98,15 @@ class GroupFinder {
         ++seen->packets;
         if (seen->mold == enough) return;
         seen->mold +=
-            frame::parse_mold(udp.payload, udp.length, messages_.data()).kind != frame::MoldKind::malformed;
+            frame::parse_mold(udp.payload, udp.length, messages_.get()).kind != frame::MoldKind::malformed;
     }
 
     static constexpr std::uint64_t enough = 16;  // packets, to tell a MoldUDP64 group from another
     static constexpr std::size_t most_groups = 4096;
     receive::Capture reader_;
     std::vector<GroupSeen> groups_;
-    std::vector<Message> messages_ = std::vector<Message>(frame::mold_max_messages);
+    std::unique_ptr<Message[]> messages_ =
+        std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages);
     std::uint64_t unknown_link_ = 0;
 };
 

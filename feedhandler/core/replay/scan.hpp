@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "frame/moldudp64.hpp"
@@ -50,7 +51,7 @@ class Scanner {
     void on_packet(const InputPacket& packet) {
         if (scan_.packets++ == 0) scan_.first_ns = packet.ts_ns;
         scan_.last_ns = std::max(scan_.last_ns, packet.ts_ns);
-        const auto parsed = frame::parse_mold(packet.data, packet.length, messages_.data());
+        const auto parsed = frame::parse_mold(packet.data, packet.length, messages_.get());
         if (parsed.kind == frame::MoldKind::malformed) return;
         const std::size_t known = scan_.sessions.size();
         const bool same = known > 0 && is(scan_.sessions.back(), packet);
@@ -89,7 +90,8 @@ class Scanner {
         suspect_ = 0;
     }
 
-    std::vector<Message> messages_ = std::vector<Message>(frame::mold_max_messages);
+    std::unique_ptr<Message[]> messages_ =
+        std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages);
     Input& input_;
     Scan scan_;
     std::uint64_t suspect_ = 0;
