@@ -6,15 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from feedhandler.errors import NotInThisBuildError, UsageError
-from feedhandler.replay import dbn_files, options, report, sender
+from feedhandler.replay import dbn_files, options, report
 from feedhandler.replay.player import Played, Player
 from feedhandler.replay.source import Source, open_source
+
+if TYPE_CHECKING:
+    from feedhandler.replay import sender
 
 BOOKS_HEADER = b"symbol,side,price,size,orders\n"
 
@@ -205,6 +209,8 @@ def command(
         if given:
             raise UsageError(f"{name}: has no meaning with --send, which plays nothing in this process")
     rewind = None if rewind_address is None else options.parse_endpoint("--rewind", rewind_address)
+    from feedhandler.replay import sender  # only here: it brings the message store with it
+
     endpoints = sender.parse_endpoints("--send", send)
     return _send(
         sender.Sender(open_source(path), chosen, endpoints, interface, rewind), speed, as_json=as_json
@@ -242,7 +248,7 @@ def _play(
     return _tell(played, as_json=as_json)
 
 
-def _send(sending: sender.Sender, speed: float | None, *, as_json: bool) -> int:
+def _send(sending: "sender.Sender", speed: float | None, *, as_json: bool) -> int:
     for note in sending.notes:
         click.echo(f"feedhandler: {note}", err=True)
     with _progress() as progress:

@@ -52,7 +52,7 @@ class Scanner {
         if (scan_.packets++ == 0) scan_.first_ns = packet.ts_ns;
         scan_.last_ns = std::max(scan_.last_ns, packet.ts_ns);
         const auto parsed = frame::parse_mold(packet.data, packet.length, messages_.get());
-        if (parsed.kind == frame::MoldKind::malformed) return;
+        if (parsed.kind == frame::MoldKind::malformed || parsed.sequence == 0) return;
         const std::size_t known = scan_.sessions.size();
         const bool same = known > 0 && is(scan_.sessions.back(), packet);
         const bool rollover = ended_ && !same && !(known > 1 && is(scan_.sessions[known - 2], packet));
