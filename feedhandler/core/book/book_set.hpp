@@ -122,12 +122,18 @@ class BookSet {
         for (std::uint32_t i = 0; i < deep.count; ++i) for_each_in(deep_.node(deep, i), side, function);
     }
 
-  private:
-    static std::uint8_t deep_flag(unsigned s) { return s == 0 ? block_deep_bid : block_deep_ask; }
+    // For looking ahead.
     static bool is_deep(const Block& b, unsigned s) { return (b.flags & deep_flag(s)) != 0; }
+    const DeepSide& deep_side(const Block& b, unsigned s) const { return deep_side(instrument_of(b), s); }
+    const DeepNode* deep_node(const Block& b, unsigned s, std::uint32_t key) const {
+        return deep_.node_for(deep_side(b, s), key);
+    }
+
+  private:
+    std::uint16_t instrument_of(const Block& b) const { return static_cast<std::uint16_t>(&b - &table_.block(0)); }
+    static std::uint8_t deep_flag(unsigned s) { return s == 0 ? block_deep_bid : block_deep_ask; }
     static void clear_flag(Block& b, std::uint8_t flag) { TableWriter::set_flags(b, b.flags & ~unsigned{flag}); }
     DeepSide& deep_side(std::uint16_t instrument, unsigned s) const { return deep_sides_[std::size_t{instrument} * 2 + s]; }
-    std::uint16_t instrument_of(const Block& b) const { return static_cast<std::uint16_t>(&b - &table_.block(0)); }
 
     static unsigned refuse(Block& b) {
         TableWriter::set_flags(b, b.flags | block_incomplete | block_touched);

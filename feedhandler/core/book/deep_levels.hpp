@@ -12,6 +12,8 @@
 
 namespace fh::book {
 
+inline constexpr std::size_t table_sides = 65536 * 2;
+
 struct alignas(64) DeepNode {
     NodeLevels body;
     Permutation order;
@@ -39,9 +41,9 @@ class DeepLevels {
   public:
     explicit DeepLevels(std::uint32_t max_nodes)
         : nodes_(std::size_t{max_nodes} + 1, Pages::huge),
-          words_(std::size_t{max_nodes} * 8 + 4096, Pages::small),
+          words_(std::size_t{max_nodes} * 8 + words_spare, Pages::small),
           node_limit_(max_nodes),
-          word_limit_(std::size_t{max_nodes} * 8 + 4096) {}
+          word_limit_(std::size_t{max_nodes} * 8 + words_spare) {}
 
     // Whether one more level surely fits: asked before anything is changed.
     bool room(const DeepSide& side) const {
@@ -89,6 +91,9 @@ class DeepLevels {
         DeepNode& node = nodes_[side.nodes[0]];
         erase(side, {0, &node, 0, node.order.at(0)});
     }
+    const DeepNode* node_for(const DeepSide& side, std::uint32_t key) const {
+        return &nodes_[side.count == 0 ? 0 : side.nodes[locate(side, key)]];
+    }
     Node node(const DeepSide& side, std::uint32_t at) { return nodes_[side.nodes[at]].node(); }
 
     void clear(DeepSide& side) {
@@ -98,12 +103,19 @@ class DeepLevels {
     }
 
   private:
-    static constexpr std::uint32_t min_capacity = 8;
+    static constexpr std::uint32_t min_capacity = 16;  // one line of keys, one of nodes
+    static constexpr std::size_t words_spare = table_sides * min_capacity * 2;
     static constexpr unsigned classes = 32;
     static unsigned class_of(std::uint32_t capacity) { return static_cast<unsigned>(std::bit_width(capacity) - 1); }
 
     // The last node whose first key is not above the key, else the first.
     static std::uint32_t locate(const DeepSide& side, std::uint32_t key) {
+        if (side.count <= node_levels) [[likely]] {
+            const auto used = static_cast<std::uint16_t>((1u << side.count) - 1);
+            const KeyMatch match = match_key(side.first_keys, used, key);
+            const unsigned upto = match.better + (match.equal != 0);
+            return upto - (upto != 0);
+        }
         const std::uint32_t* base = side.first_keys;
         for (std::uint32_t length = side.count; length > 1;) {
             const std::uint32_t half = length / 2;

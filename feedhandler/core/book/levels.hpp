@@ -27,10 +27,15 @@ struct alignas(64) NodeLevels {
 };
 static_assert(sizeof(NodeLevels) == 320);
 
-// Written by one thread and read by others under a sequence lock: whole words, never torn, no cost.
+// Written by one thread and read by others under a sequence lock: whole words, in program order. Volatile, because gcc takes
+// an atomic builtin for a write to any memory, and would load every pointer of the books again behind each.
 template <class T>
 inline void store(T& to, T value) {
+#if defined(__SANITIZE_THREAD__)
     __atomic_store_n(&to, value, __ATOMIC_RELAXED);
+#else
+    *static_cast<volatile T*>(&to) = value;
+#endif
 }
 
 struct KeyMatch {

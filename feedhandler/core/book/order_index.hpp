@@ -30,10 +30,11 @@ class OrderIndex {
     }
 
     // Where a reference is looked up, to be fetched early. (An address, as gcc drops calls that only prefetch.)
-    const void* place(std::uint64_t reference) const {
+    const std::uint32_t* place(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];
         const std::uint32_t* at = slot(entry, reference);
-        return entry == in_sparse ? sparse_.place(reference) : at;
+        if (entry == in_sparse) [[unlikely]] return sparse_.place(reference);  // a range without a page
+        return at;
     }
 
     // Of a reference that is not in it. Needs a place for every order of the pool: never fails.

@@ -18,7 +18,8 @@ class SparseIndex {
           entries_(mask_ + 1, Pages::small) {}
 
     std::uint32_t size() const { return size_; }
-    const void* place(std::uint64_t reference) const { return &entries_[home(reference)]; }
+    // Where the handle is, most likely.
+    const std::uint32_t* place(std::uint64_t reference) const { return &entries_[home(reference)].handle; }
 
     std::uint32_t find(std::uint64_t reference) const {
         std::uint64_t i = home(reference);

@@ -18,105 +18,119 @@ namespace fh::record {
 
 class LookAhead {
   public:
-    // How many messages before the one that is applied each stage runs.
-    static constexpr std::size_t stages = 5;
-    static constexpr std::array<std::size_t, stages> distances = {20, 16, 12, 8, 4};
+    // Messages that go through a stage together: while the last of them ask, what the first asked for arrives.
+    static constexpr std::size_t batch = 32;
 
     explicit LookAhead(const book::BookSet& books) : books_(books) {}
 
-    // The first messages of a packet through all stages, as far as each stage runs ahead.
-    void start(std::span<const Message> messages) {
-        const std::size_t count = messages.size();
-        for (std::size_t i = 0; i < std::min(count, distances[0]); ++i) index(i, messages[i]);
-        for (std::size_t i = 0; i < std::min(count, distances[1]); ++i) order(i);
-        for (std::size_t i = 0; i < std::min(count, distances[2]); ++i) neighbours(i);
-        for (std::size_t i = 0; i < std::min(count, distances[3]); ++i) level(i);
-        for (std::size_t i = 0; i < std::min(count, distances[4]); ++i) tail(i);
+    // At most `batch` messages, before the first of them is applied.
+    void fetch(std::span<const Message> messages) {
+        const std::span<Plan> plans(plans_.data(), messages.size());
+        for (std::size_t i = 0; i < plans.size(); ++i) first(plans[i], messages[i]);
+        for (Plan& plan : plans) second(plan);
+        std::size_t deep = 0;
+        for (Plan& plan : plans) {
+            third(plan);
+            deep_[deep] = &plan;
+            deep += plan.deep;
+        }
+        for (std::size_t i = 0; i < deep; ++i) fourth(*deep_[i]);
+        for (std::size_t i = 0; i < deep; ++i) fifth(*deep_[i]);
     }
 
-    // Before message i is applied.
-    void step(std::size_t i, std::span<const Message> messages) {
-        const std::size_t count = messages.size();
-        if (i + distances[0] < count) index(i + distances[0], messages[i + distances[0]]);
-        if (i + distances[1] < count) order(i + distances[1]);
-        if (i + distances[2] < count) neighbours(i + distances[2]);
-        if (i + distances[3] < count) level(i + distances[3]);
-        if (i + distances[4] < count) tail(i + distances[4]);
+    // Of a lone message there is nothing to overlap with but its own lines: the book's are asked for before the order is known.
+    void fetch_book(const Message& message) const {
+        const std::uint8_t* p = message.length >= 19 ? message.data : nothing;
+        const book::Block& block = books_.block(decode::be16(p + 1));
+        __builtin_prefetch(&block, 1);
+        __builtin_prefetch(&block.sides[0], 1);
+        __builtin_prefetch(&block.sides[1], 1);
     }
 
   private:
+    static constexpr std::uint8_t nothing[64] = {};
+
     // What the stages know of a message so far.
     struct Plan {
-        std::uint64_t reference;
+        const std::uint32_t* place;  // of the handle in the index
         const book::Block* block;
-        const book::NodeLevels* node;
+        const book::DeepNode* node;
         std::uint32_t handle;  // 0 when there is no such order: the dummy
         std::uint32_t key;
         std::uint32_t side;
         std::uint32_t adds;  // all ones or all zeros
-        std::uint32_t slot;
-        std::uint32_t joins;  // the level exists: all ones or all zeros
+        std::uint32_t deep;  // 1: the level lies behind the block, if anywhere
     };
 
     static std::uint32_t mask_of(bool condition) { return 0u - static_cast<std::uint32_t>(condition); }
     static std::uint32_t choose(std::uint32_t mask, std::uint32_t yes, std::uint32_t no) { return no ^ ((yes ^ no) & mask); }
-    Plan& plan(std::size_t i) { return plans_[i % plans_.size()]; }
+    static book::KeyMatch match(const Plan& plan) {
+        return book::match_key(plan.block->sides[plan.side].keys, plan.block->used[plan.side], plan.key);
+    }
+    // The level's; of a level that is to be opened, the slot it will get.
+    static const book::Level& level(const Plan& plan, const book::KeyMatch& match) {
+        const std::uint32_t open = ~(std::uint32_t{plan.block->used[plan.side]} << 16) & 0xFFFF'0000u;
+        const auto slot = static_cast<std::uint32_t>(std::countr_zero(match.equal | open)) % book::node_levels;
+        return plan.block->sides[plan.side].levels[slot];
+    }
 
-    // The place of the reference, and the book's first line.
-    void index(std::size_t i, const Message& message) {
-        static constexpr std::uint8_t nothing[64] = {};
+    // The reference's place in the index, the book's first line and its keys.
+    void first(Plan& out, const Message& message) const {
         const std::uint8_t* p = message.length >= 19 ? message.data : nothing;
         const std::uint32_t adds = mask_of(((p[0] == 'A') | (p[0] == 'F')) & (message.length >= 36));
-        const std::uint32_t replaces = mask_of((p[0] == 'U') & (message.length >= 35));
-        Plan& out = plan(i);
-        out.reference = decode::be64(p + 11);
         out.block = &books_.block(decode::be16(p + 1));
         out.adds = adds;
         out.side = static_cast<std::uint32_t>(p[adds & 19] == 'S');
         out.key = decode::be32(p + (adds & 32)) ^ (out.side - 1);
-        __builtin_prefetch(books_.index().place(out.reference), 1);
-        __builtin_prefetch(books_.index().place(decode::be64(p + 11 + (replaces & 8))), 1);
+        out.place = books_.index().place(decode::be64(p + 11));
+        __builtin_prefetch(out.place, 1);
         __builtin_prefetch(out.block, 1);
-        __builtin_prefetch(&out.block->sides[out.side], 1);
+        __builtin_prefetch(&out.block->sides[0], 1);
+        __builtin_prefetch(&out.block->sides[1], 1);
     }
 
-    void order(std::size_t i) {
-        Plan& out = plan(i);
-        out.handle = books_.find(out.reference);
+    // The order; of an add the level.
+    void second(Plan& out) const {
+        out.handle = *out.place;
         __builtin_prefetch(&books_.order(out.handle), 1);
+        __builtin_prefetch(&level(out, match(out)), 1);
+        __builtin_prefetch(&books_.deep_side(*out.block, 0));
     }
 
-    void neighbours(std::size_t i) {
-        Plan& out = plan(i);
+    // The order's neighbours and level; of an add the order last in the queue.
+    void third(Plan& out) const {
+        static constexpr std::uint32_t none = 0;
         const book::Order& order = books_.order(out.handle);
         __builtin_prefetch(&books_.order(order.previous), 1);
         __builtin_prefetch(&books_.order(order.next), 1);
         out.key = choose(out.adds, out.key, order.key);
         out.side = choose(out.adds, out.side, static_cast<std::uint32_t>(order.side));
-        out.node = &out.block->sides[out.side];
-        __builtin_prefetch(out.node, 1);
+        const book::KeyMatch found = match(out);
+        const book::Level& at = level(out, found);
+        __builtin_prefetch(&at, 1);
+        const std::uint32_t* tail = (out.adds & mask_of(found.equal != 0)) != 0 ? &at.tail : &none;
+        __builtin_prefetch(&books_.order(*tail), 1);
+        const unsigned levels = static_cast<unsigned>(std::popcount(out.block->used[out.side]));
+        out.deep = static_cast<std::uint32_t>(found.better == levels) &
+                   static_cast<std::uint32_t>(book::BookSet::is_deep(*out.block, out.side));
     }
 
-    // The line of the price level; of a level that is to be opened, the slot it will get.
-    void level(std::size_t i) {
-        Plan& out = plan(i);
-        const std::uint32_t used = out.block->used[out.side];
-        const book::KeyMatch match = book::match_key(out.node->keys, static_cast<std::uint16_t>(used), out.key);
-        const std::uint32_t open = ~(used << 16) & 0xFFFF'0000u;
-        out.joins = mask_of(match.equal != 0);
-        out.slot = static_cast<std::uint32_t>(std::countr_zero(match.equal | open)) % book::node_levels;
-        __builtin_prefetch(&out.node->levels[out.slot], 1);
+    // Behind the block: the node that holds the level.
+    void fourth(Plan& out) const {
+        out.node = books_.deep_node(*out.block, out.side, out.key);
+        __builtin_prefetch(&out.node->body, 1);
+        __builtin_prefetch(&out.node->order, 1);
     }
 
-    // The order last in the queue, which a new one is to follow.
-    void tail(std::size_t i) {
-        const Plan& at = plan(i);
-        __builtin_prefetch(&books_.order(at.node->levels[at.slot].tail & at.joins), 1);
+    void fifth(const Plan& at) const {
+        const book::KeyMatch found = book::match_key(at.node->body.keys, at.node->used, at.key);
+        const auto slot = static_cast<std::uint32_t>(std::countr_zero(found.equal | 0x8000u));
+        __builtin_prefetch(&at.node->body.levels[slot], 1);
     }
 
     const book::BookSet& books_;
-    std::array<Plan, 32> plans_{};
-    static_assert(distances[0] < 32);
+    std::array<Plan, batch> plans_{};
+    std::array<Plan*, batch + 1> deep_{};
 };
 
 }  // namespace fh::record

@@ -55,13 +55,17 @@ class Normalizer {
     // Messages with consecutive numbers, in feed order. No record of a message is visible before the books are as after it.
     void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns, TimestampKind) {
         stamp_.ts_recv_ns = ts_recv_ns;
-        if (messages.size() > 1) ahead_.start(messages);
-        const bool goes_on = messages.size() > LookAhead::distances.back();
-        for (std::size_t i = 0; i < messages.size(); ++i) {
-            if (goes_on) ahead_.step(i, messages);
-            apply(first_sequence + i, messages[i]);
-        }
         counters_.messages += messages.size();
+        if (messages.size() == 1) {
+            ahead_.fetch_book(messages[0]);
+            return apply(first_sequence, messages[0]);
+        }
+        while (!messages.empty()) {
+            const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
+            ahead_.fetch(batch);
+            for (const Message& message : batch) apply(first_sequence++, message);
+            messages = messages.subspan(batch.size());
+        }
     }
 
     // All books are void: messages up to `sequence` are lost for good (0: a new session starts). Told for every instrument that
@@ -445,9 +449,10 @@ class Normalizer {
 
     // Whether the instrument's records are wanted at all; sets the quality flag of what follows.
     bool wanted(const book::Block& block) {
+        if (publisher_.schema_mask() == 0 || (block.flags & book::block_published) == 0) return false;
         const bool bad = state_ != FeedState::live || (block.flags & book::block_incomplete) != 0;
         stamp_.quality = bad ? dbn::f_maybe_bad_book : 0;
-        return (block.flags & book::block_published) != 0 && publisher_.schema_mask() != 0;
+        return true;
     }
 
     void name(std::uint16_t instrument, std::uint64_t symbol) {
