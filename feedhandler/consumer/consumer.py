@@ -104,7 +104,10 @@ class Consumer:
 
     @property
     def lost(self) -> int:
-        """Records of the wanted schemas (any symbol) that were overwritten before they were read; exact."""
+        """Records of the wanted schemas (any symbol) that were overwritten before they were read; exact.
+
+        It grows in the `poll` that returns the first records behind the hole.
+        """
         return int(self._open.lost)
 
     @property

@@ -277,7 +277,7 @@ void register_reader(nb::module_& m) {
         .def(nb::init<const std::string&>(), "directory"_a)
         .def_prop_ro(
             "state", [](const ChannelReader& self) { return self.state(); }, "0..4, or 255: no daemon")
-        .def_prop_ro("alive", &ChannelReader::alive)
+        .def_prop_ro("alive", [](const ChannelReader& self) { return self.alive(); })
         .def_prop_ro("next_sequence", &ChannelReader::next_sequence)
         .def_prop_ro("gap_count", &ChannelReader::gap_count)
         .def_prop_ro("replaced", &ChannelReader::replaced, "Has another daemon put new files in place?")

@@ -39,7 +39,7 @@ class RingReader {
     std::size_t poll(Handler&& handler, std::size_t max_bytes = copy_bytes) {
         std::size_t records = 0;
         for (std::size_t bytes = 0; bytes < max_bytes;) {
-            const std::uint64_t length = copy();
+            const std::uint64_t length = copy(~std::uint64_t{0}, records == 0);
             if (length == 0) break;
             records += hand_out(length, handler);
             bytes += length;
@@ -54,7 +54,7 @@ class RingReader {
         const std::uint64_t target = header_->tail.load(std::memory_order_acquire);
         const auto ignore = [](const RecordHeader&, const std::byte*) {};
         while (position_ < target) {
-            const std::uint64_t length = copy(target);
+            const std::uint64_t length = copy(target, true);
             if (length != 0) hand_out(length, ignore);
         }
         lost_ = {};
@@ -66,9 +66,10 @@ class RingReader {
     std::uint64_t lag() const { return header_->tail.load(std::memory_order_acquire) - position_; }  // bytes
 
   private:
-    // A validated copy of what follows the position: its length in bytes, 0 when there is nothing. Rejoins
-    // when lapped.
-    std::uint64_t copy(std::uint64_t limit = ~std::uint64_t{0}) {
+    // A validated copy of what follows the position: its length in bytes, 0 when there is nothing. When
+    // lapped: rejoins if it may, else 0, so that the loss is counted by the next poll, before what follows
+    // it.
+    std::uint64_t copy(std::uint64_t limit, bool may_rejoin) {
         for (;;) {
             const std::uint64_t tail = std::min(header_->tail.load(std::memory_order_acquire), limit);
             if (tail <= position_) return 0;
@@ -77,6 +78,7 @@ class RingReader {
                 std::min({tail - position_, capacity_ - offset, std::uint64_t{copy_bytes}});
             load_words(copy_.data(), data_ + offset, length);
             if (still_valid(position_)) return length;
+            if (!may_rejoin) return 0;
             while (!rejoin()) {
             }
         }
