@@ -11,7 +11,7 @@ ROOT = HERE.parent.parent
 
 
 def test_ring_and_table_have_no_data_race(runtime: Path, tmp_path: Path) -> None:
-    """One writer, a fast and a slow (lapped) reader: no race reported, nothing torn, read + lost = written."""
+    """One writer, a fast and a slow (lapped) reader: no race, nothing torn, read + lost = written."""
     compiler = shutil.which("clang++-14") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("needs clang++ with its ThreadSanitizer runtime")

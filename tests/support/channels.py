@@ -1,4 +1,4 @@
-"""Channels for tests: patterned records, and a writer in a process of its own that can be stopped and killed."""
+"""Channels for tests: patterned records, and a writer in a process of its own, to be killed."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def garbage(records: NDArray[np.void]) -> int:
 
 
 def start_writer(folder: Path, mode: str = "write") -> "subprocess.Popen[str]":
-    """Start a daemon's stand-in: it owns the channel, beats, and (mode "write") publishes as fast as it can."""
+    """Start what stands in for a daemon: it owns, beats, and (mode "write") publishes at full speed."""
     code = _WRITER.format(tests=str(Path(__file__).resolve().parent.parent))
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder), mode], stdout=subprocess.PIPE, text=True
