@@ -346,3 +346,49 @@ def test_address_in_use_is_named() -> None:
         ),
     ):
         RewindServer(store, first.address)
+
+
+# -- faults of known clients and servers
+
+
+def test_server_that_never_compares_the_session_is_not_this_one() -> None:
+    """One differing byte anywhere in the ten, blanks included.
+
+    And nothing is sent (nassau serves any session).
+    """
+    with filled() as store:
+        handler = RequestHandler(store, OPEN, 0.0)
+        for place in range(10):
+            session = bytearray(SESSION)
+            session[place] ^= 1
+            assert handler.handle(request(1, 1, bytes(session)), HOST, 0.0) is None
+        assert handler.counters.foreign_session == 10
+
+
+def test_request_that_left_its_session_uninitialised_is_not_answered() -> None:
+    """Zeros or garbage in the session field (helix) name no session."""
+    with filled() as store:
+        handler = RequestHandler(store, OPEN, 0.0)
+        for session in (bytes(10), b"\xff" * 10, b"\x00" + SESSION[1:]):
+            assert handler.handle(request(1, 1, session), HOST, 0.0) is None
+
+
+@pytest.mark.parametrize("count", [0xFFFE, 0xFFFF])
+def test_client_that_always_asks_for_0xfffe_messages_gets_one_datagram(count: int) -> None:
+    """As many as fit (helix asks so); the reply's own count never looks like an end of session."""
+    with filled() as store:
+        handler = RequestHandler(store, OPEN, 0.0)
+        reply = handler.handle(request(990, count), HOST, 0.0)
+        assert reply is not None
+        assert struct.unpack_from(">10sQH", reply) == (SESSION, 990, 11)
+
+
+def test_request_from_below_one_is_not_moved_to_one() -> None:
+    """Sequence 0 is no message: the answer starts exactly where it was asked to.
+
+    Or there is none (nassau ignores it too).
+    """
+    with filled() as store:
+        handler = RequestHandler(store, OPEN, 0.0)
+        assert handler.handle(request(0, 5), HOST, 0.0) is None
+        assert handler.counters.out_of_range == 1
