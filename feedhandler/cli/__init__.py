@@ -9,7 +9,20 @@ import click
 from feedhandler import __version__
 from feedhandler.errors import RunError, UsageError
 
-COMMANDS = ("run", "check", "replay", "simulate", "gapfill", "subscribe", "book", "stat", "gaps", "latency", "export", "demo")
+COMMANDS = (
+    "run",
+    "check",
+    "replay",
+    "simulate",
+    "gapfill",
+    "subscribe",
+    "book",
+    "stat",
+    "gaps",
+    "latency",
+    "export",
+    "demo",
+)
 
 
 class _LazyGroup(click.Group):
@@ -25,7 +38,9 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="feedhandler")
 def cli() -> None:
     """Market-data feed handler: multicast in, gaps repaired, right books out to other processes."""
@@ -37,12 +52,18 @@ def main() -> None:
     Exit status: 0 done, 1 it ran and failed, 2 bad usage, configuration or input, 130 interrupted.
     """
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="feedhandler", standalone_mode=False)
     except (UsageError, RunError) as error:
         click.echo(f"feedhandler: {error}", err=True)
         code = error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:  # in one line: click would print the usage above it
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context is not None else "feedhandler"
+        hint = f' ("{name} --help" helps)' if isinstance(error, click.UsageError) else ""
+        click.echo(f"{name}: {' '.join(error.format_message().split())}{hint}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130

@@ -1,0 +1,44 @@
+"""The console script as a whole: its commands, and its errors in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from feedhandler.cli import COMMANDS
+
+
+def feedhandler(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from feedhandler.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["replay"],
+        ["replay", "/nowhere/at/all"],
+        ["replay", "--drop", "2", "x"],
+        ["replay", "--drop", "many", "x"],
+        ["simulate", "--messages", "5"],
+        ["run", "--config", "/nowhere.toml"],
+        ["stat", "no-such-channel"],
+        ["latency", "no-such-channel"],
+        ["export", "x", "-o", "/nowhere"],
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_status_2(arguments: list[str]) -> None:
+    """Nothing on stdout, one line on stderr, no traceback, exit status 2."""
+    done = feedhandler(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    """`--help` shows how to call it."""
+    done = feedhandler(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Example" in done.stdout
