@@ -3,10 +3,10 @@
     python -m benchmarks.verify_live --seconds 60 --network loopback
     python -m benchmarks.verify_live --seconds 60 --network veth        # root: two network namespaces
 
-The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage packets
-of their own, the re-request server loses some of its traffic. Compared, to the last message: the daemon's counters of
-each line with what the exchange did to it, the messages with those sent, and the ten best levels of every book with
-those of a replay of the same day without faults. Exit status 0 only if all of it is right.
+The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage
+packets of their own, the re-request server loses some of its traffic. Compared, to the last message: the daemon's
+counters of each line with what the exchange did to it, the messages with those sent, and the ten best levels of
+every book with those of a replay of the same day without faults. Exit status 0 only if all of it is right.
 """
 
 import argparse
@@ -121,15 +121,17 @@ def verify(network: str, seconds: float, rate: int, *, spin: bool = False) -> di
             publish='schemas = ["mbo", "mbp-1", "trades"]\nring_mib = 256\n',
         )
         env = {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
-        with running(config, folder / "run", prefix=receive_by, env=env) as daemon:
-            with Consumer("live", ["mbo"], runtime_dir=daemon.runtime_dir) as consumer:
-                words = ["--messages", str(messages), "--rate", str(rate), "--burst", "20", "--linger", "1"]
-                words += ["--send", ",".join(f"{line.name}={line.group}:{line.port}" for line in lines)]
-                words += ["--interface", sender, "--rewind", f"{sender}:{server}", *FAULTS]
-                sent = simulate(words, send_by)
-                stat = settled(daemon)
-                wrong = compare_counters(stat, sent, messages)
-                wrong += compare_books(consumer, expected_books(folder, messages))
+        with (
+            running(config, folder / "run", prefix=receive_by, env=env) as daemon,
+            Consumer("live", ["mbo"], runtime_dir=daemon.runtime_dir) as consumer,
+        ):
+            words = ["--messages", str(messages), "--rate", str(rate), "--burst", "20", "--linger", "1"]
+            words += ["--send", ",".join(f"{line.name}={line.group}:{line.port}" for line in lines)]
+            words += ["--interface", sender, "--rewind", f"{sender}:{server}", *FAULTS]
+            sent = simulate(words, send_by)
+            stat = settled(daemon)
+            wrong = compare_counters(stat, sent, messages)
+            wrong += compare_books(consumer, expected_books(folder, messages))
     return {"network": network, "seconds": seconds, "rate": rate, "sent": sent, "stat": stat, "wrong": wrong}
 
 

@@ -12,6 +12,8 @@ from feedhandler.daemon._host_network import is_here
 from feedhandler.errors import RunError, UsageError
 
 EXCHANGE_TIME = ZoneInfo("America/New_York")
+LONGEST_RUN_DAYS = 1000
+"""For so long a daemon knows the calendar; it is worked out at the start."""
 
 
 def make_feed(config: Config, directory: Path) -> _core.Feed:
@@ -20,7 +22,6 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
     Raises UsageError for a CPU or device that this machine has not, RunError for what the kernel refuses.
     """
     _check_host(config)
-    day = trading_day(config.channel.trading_day)
     recovery = config.recovery
     try:
         return _core.Feed(
@@ -47,8 +48,7 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
             schema_mask=sum(1 << _core.schema_names.index(schema) for schema in config.publish.schemas),
             depth=config.publish.depth,
             publisher_id=config.publisher_id,
-            midnight_ns=midnight_ns(day),
-            trading_day=int(day.strftime("%Y%m%d")),
+            trading_days=trading_days(config.channel.trading_day),
             ring_bytes=config.publish.ring_mib << 20,
             symbols=config.publish.symbols,
         )
@@ -58,9 +58,14 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
         raise RunError(str(error)) from error
 
 
-def trading_day(setting: str) -> datetime.date:
-    """Return the configured day, or today on the exchange."""
-    return datetime.date.fromisoformat(setting) if setting else datetime.datetime.now(EXCHANGE_TIME).date()
+def trading_days(setting: str) -> list[tuple[int, int]]:
+    """Return (midnight in UTC ns, yyyymmdd) of the configured day, or of today on the exchange and those to come."""
+    if setting:
+        days = [datetime.date.fromisoformat(setting)]
+    else:
+        today = datetime.datetime.now(EXCHANGE_TIME).date()
+        days = [today + datetime.timedelta(days=n) for n in range(LONGEST_RUN_DAYS)]
+    return [(midnight_ns(day), int(day.strftime("%Y%m%d"))) for day in days]
 
 
 def midnight_ns(day: datetime.date) -> int:

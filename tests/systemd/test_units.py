@@ -155,28 +155,11 @@ def test_hung_process_is_found_by_the_watchdog(machine: Machine, unit: str) -> N
     assert "Watchdog timeout" in machine.run("journalctl", "-u", unit, "-o", "cat")
 
 
-FREEZE = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-pid = int(sys.argv[1])
-[thread] = [int(t) for t in os.listdir(f"/proc/{pid}/task")
-            if open(f"/proc/{pid}/task/{t}/comm").read().strip() == "fh-receive"]
-SEIZE, INTERRUPT = 0x4206, 0x4207
-libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-assert libc.ptrace(SEIZE, thread, None, None) == 0, os.strerror(ctypes.get_errno())
-assert libc.ptrace(INTERRUPT, thread, None, None) == 0, os.strerror(ctypes.get_errno())
-while True:  # the tracer must live, or the thread runs again; and must see its end, or it never ends
-    _, status = os.waitpid(thread, 0x40000000)
-    if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-        break
-"""
-
-
 def test_hung_receive_thread_starves_the_watchdog_though_the_process_lives(
     machine: Machine, unit: str
 ) -> None:
     """Only the receive thread is frozen (ptrace); the main thread runs on, but must not vouch for it."""
-    machine.python("-", machine.show(unit, "MainPID"), text=FREEZE)
+    machine.python("/opt/feedhandler-0/tests/support/freeze.py", machine.show(unit, "MainPID"))
     wait_for(
         lambda: machine.show(unit, "NRestarts") == "1",
         "a restart by the watchdog",

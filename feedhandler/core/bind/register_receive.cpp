@@ -68,7 +68,8 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
                const std::string& directory, const std::string& channel, const std::string& dataset,
                std::uint64_t epoch, std::uint32_t schema_mask, std::uint32_t depth,
-               std::uint16_t publisher_id, std::int64_t midnight_ns, std::uint32_t trading_day,
+               std::uint16_t publisher_id,
+               const std::vector<std::pair<std::int64_t, std::uint32_t>>& trading_days,
                std::uint64_t ring_bytes, const std::vector<std::string>& symbols) {
     receive::FeedSettings s;
     s.lines = lines;
@@ -93,13 +94,15 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.channel.schema_mask = schema_mask;
     s.channel.depth = depth;
     s.channel.publisher_id = publisher_id;
-    s.channel.midnight_ns = midnight_ns;
-    s.channel.trading_day = trading_day;
+    if (trading_days.empty()) throw nb::value_error("trading_days: at least one is needed");
+    for (const auto& [midnight_ns, date] : trading_days) s.trading_days.push_back({midnight_ns, date});
+    s.channel.midnight_ns = s.trading_days[0].midnight_ns;
+    s.channel.trading_day = s.trading_days[0].date;
     s.channel.ring_bytes = ring_bytes;
     for (const auto& line : lines) s.channel.lines.push_back(line.name);
     for (const auto& [address, port] : servers)
         s.channel.servers.push_back(address + ":" + std::to_string(port));
-    s.normalizer.midnight_ns = midnight_ns;
+    s.normalizer.midnight_ns = s.trading_days[0].midnight_ns;
     s.normalizer.publisher_id = publisher_id;
     s.normalizer.exchange = dataset.substr(0, dataset.find('.'));
     s.normalizer.symbols = symbols;
@@ -132,8 +135,7 @@ void register_feed(nb::module_& m) {
              nb::arg("arbitration_ns"), nb::arg("timeout_ns"), nb::arg("retries"), nb::arg("max_outstanding"),
              nb::arg("requests_per_s"), nb::arg("hold_messages"), nb::arg("directory"), nb::arg("channel"),
              nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
-             nb::arg("publisher_id"), nb::arg("midnight_ns"), nb::arg("trading_day"), nb::arg("ring_bytes"),
-             nb::arg("symbols"),
+             nb::arg("publisher_id"), nb::arg("trading_days"), nb::arg("ring_bytes"), nb::arg("symbols"),
              "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
              "cannot.")
         .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),

@@ -116,6 +116,12 @@ class ChannelWriter {
         page_->next_sequence.store(next, std::memory_order_release);
     }
 
+    // A daemon may live through several; readers may look while it changes.
+    void set_trading_day(std::int64_t midnight_ns, std::uint32_t trading_day) {
+        std::atomic_ref(page_->midnight_ns).store(midnight_ns, std::memory_order_relaxed);
+        std::atomic_ref(page_->trading_day).store(trading_day, std::memory_order_relaxed);
+    }
+
     // At least every millisecond; a reader that sees none for a second reports STALE.
     void heartbeat(std::int64_t monotonic_ns) {
         page_->heartbeat_ns.store(monotonic_ns, std::memory_order_release);

@@ -7,12 +7,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <exception>
 #include <future>
+#include <iterator>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -33,6 +35,11 @@
 
 namespace fh::receive {
 
+struct TradingDay {
+    std::int64_t midnight_ns;  // UTC ns of 00:00 exchange time
+    std::uint32_t date;        // yyyymmdd
+};
+
 struct FeedSettings {
     std::vector<LineSettings> lines;
     std::vector<ServerSettings> servers;
@@ -41,6 +48,9 @@ struct FeedSettings {
     sequence::Settings sequence;
     publish::ChannelSettings channel;
     record::NormalizerSettings normalizer;
+    // In order of time. A session that starts belongs to the last day that has begun: a daemon may live
+    // through many. The calendar is worked out beforehand because the receive thread has no time zones.
+    std::vector<TradingDay> trading_days;
 };
 
 // Construct, start() and stop() on one thread; everything else here runs on the receive thread unless it says
@@ -58,6 +68,7 @@ class Feed {
           spin_(settings.spin),
           // What is touched stays in memory; what is only reserved takes none. Needs CAP_IPC_LOCK or a
           // generous limit.
+          trading_days_(settings.trading_days),
           memory_locked_(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0),
           channel_(with_books(settings.channel)),
           normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
@@ -126,6 +137,7 @@ class Feed {
     // ---------------------------------------------------------------------------------------------
 
     void on_event(const Event& event) {
+        if (event.type == EventType::session_start) set_trading_day(event.ts_ns);
         channel_.publish(event, static_cast<std::uint32_t>(pipeline_.arbiter().next_sequence()));
         events_.push(event);
         counters_due_ns_ = 0;  // counters and gap history follow an event at once
@@ -138,6 +150,14 @@ class Feed {
     static publish::ChannelSettings with_books(publish::ChannelSettings channel) {
         channel.books_bytes = book::books_file_size;
         return channel;
+    }
+
+    void set_trading_day(std::int64_t now_ns) {
+        const auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
+        if (later == trading_days_.begin()) return;
+        const TradingDay& day = *std::prev(later);
+        normalizer_.set_midnight(day.midnight_ns);
+        channel_.set_trading_day(day.midnight_ns, day.date);
     }
 
     void run(std::promise<void>& ready) {
@@ -206,6 +226,7 @@ class Feed {
 
     int cpu_;
     bool spin_;
+    std::vector<TradingDay> trading_days_;
     bool memory_locked_;
     Counters counters_;
     publish::ChannelWriter channel_;

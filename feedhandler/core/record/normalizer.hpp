@@ -44,6 +44,8 @@ class Normalizer {
     }
 
     void set_state(FeedState state) { state_ = state; }
+    // UTC ns of 00:00 exchange time: a new session may be a new trading day.
+    void set_midnight(std::int64_t midnight_ns) { settings_.midnight_ns = midnight_ns; }
     FeedCounters counters() const {
         FeedCounters out = counters_;
         out.orders = books_.live_orders();
