@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_replay [--messages 10000000] [--rounds 7]
 
-Both lines carry every packet, so the second copy of each is part of the work. The variants take turns, and a
-round's figures are compared within the round: ratios hold on a machine that others use too. Rates are given by
-the clock and by processor time, which leaves out what others take away.
+Both lines carry every packet, so the second copy of each is part of the work. The variants take turns,
+and a round's figures are compared within the round: ratios hold on a machine that others use too. Rates are
+given by the clock and by processor time, which leaves out what others take away.
 """
 
 import argparse

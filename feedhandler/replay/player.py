@@ -15,7 +15,7 @@ from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions, day_of, mi
 from feedhandler.replay.source import Source
 
 EPOCH_DAY = date(1970, 1, 1)
-_PACKETS_AT_ONCE = 100_000  # so that Ctrl-C and the progress are looked at several times a second
+_PACKETS_AT_ONCE = 20_000  # so that Ctrl-C and the progress are looked at several times a second
 _BYTES_AT_ONCE = 32 << 20  # of records that wait to be written
 _CERTAINTY = 1e-15  # chance, for each request, that all its attempts are lost
 LEAST_ATTEMPTS = 100

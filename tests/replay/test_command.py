@@ -5,6 +5,8 @@ import gzip
 import hashlib
 import io
 import json
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from support import itch_messages as itch
 from support.replay_files import GROUP_A, binary_file, link, mold, pcap, simulated, udp
+from support.wait import wait_for
 
 from feedhandler.cli import main
 
@@ -283,3 +286,21 @@ def test_binaryfile_cut_in_its_first_record(run, tmp_path: Path) -> None:
     status, out, err = run("replay", path, DAY, "--json")
     assert (status, json.loads(out)["messages"]) == (1, 0)
     assert "at offset 0;" in err
+
+
+def test_interrupt_ends_it_within_a_second_and_leaves_no_half_files(tmp_path: Path) -> None:
+    """Ctrl-C in the middle: exit status 130, no traceback, nothing under a name that a reader would open."""
+    path = tmp_path / "day.itch"
+    path.write_bytes(simulated(20_000, symbols=10))
+    command = [sys.executable, "-c", "from feedhandler.cli import main; main()", "replay", str(path), DAY]
+    command += ["--speed", "1", "--schema", "mbo", "--dbn", str(tmp_path / "dbn")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "dbn" / ".mbo.records.part"
+    wait_for(part.exists, "file of records")  # the day would take hours
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 1
+    assert (out, err.strip()) == ("", "")
+    assert list((tmp_path / "dbn").iterdir()) == []
