@@ -4,9 +4,9 @@
     python -m benchmarks.verify_live --seconds 60 --network veth        # root: two network namespaces
 
 The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage
-packets of their own, the re-request server loses some of its traffic. Compared, to the last message: the daemon's
-counters of each line with what the exchange did to it, the messages with those sent, and the ten best levels of
-every book with those of a replay of the same day without faults. Exit status 0 only if all of it is right.
+packets of their own, the re-request server loses some of its traffic. Compared, to the last message: the
+counters of each line with what the exchange did to it, the messages with those sent, and the ten best levels
+of every book with those of a replay of the same day without faults. Exit status 0 only if all of it is right.
 """
 
 import argparse

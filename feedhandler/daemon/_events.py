@@ -22,15 +22,31 @@ _EVENTS: dict[int, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
+REPAIRS_LOGGED_AT_ONCE = 50
+"""Of events about holes that were repaired so many a call are logged; `feedhandler gaps` has the holes."""
+
+
 def log_events(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:
     """Log what has happened to the feed since the last call."""
-    for event in feed.events():
+    events, repairs = feed.events(), 0
+    for event in events:
+        repairs += _is_repair(event)
+        if _is_repair(event) and repairs > REPAIRS_LOGGED_AT_ONCE:
+            continue
         name, level, fields = _EVENTS.get(event["type"], ("event", "info", ("type",)))
         if name == "state" and STATES[event["state"]] == "STALE":
             level = "warning"
         getattr(log, level)(
             name, ts=event["ts_ns"], **{field: _value(event, field, config) for field in fields}
         )
+    if repairs > REPAIRS_LOGGED_AT_ONCE:
+        log.warning("holes open and close too often to log each", not_logged=repairs - REPAIRS_LOGGED_AT_ONCE)
+
+
+def _is_repair(event: dict[str, Any]) -> bool:
+    """Tell whether the event is one of those that come with each hole and need nobody's attention."""
+    passing = {STATES.index("LIVE"), STATES.index("RECOVERING")}
+    return event["type"] in (2, 3) or (event["type"] == 1 and {event["state"], event["previous"]} == passing)
 
 
 def _value(event: dict[str, Any], field: str, config: Config) -> Any:

@@ -59,7 +59,7 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
 
 
 def trading_days(setting: str) -> list[tuple[int, int]]:
-    """Return (midnight in UTC ns, yyyymmdd) of the configured day, or of today on the exchange and those to come."""
+    """Return (midnight in UTC ns, yyyymmdd) of the configured day, or of today and those to come."""
     if setting:
         days = [datetime.date.fromisoformat(setting)]
     else:

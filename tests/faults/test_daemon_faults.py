@@ -69,7 +69,7 @@ def test_stopped_daemon_is_stale_and_live_again_when_it_goes_on(
 def test_frozen_receive_thread_is_stale_unvouched_and_left_behind(
     tmp_path: Path, line: Line, exchange: Exchange
 ) -> None:
-    """Only the receive thread hangs: readers see STALE, the watchdog is no longer fed, SIGTERM still ends it."""
+    """Only the receive thread hangs: readers see STALE, no watchdog is fed, SIGTERM still ends it."""
     env = {"WATCHDOG_USEC": "400000"}
     with running(write_config(tmp_path, [line]), tmp_path / "run", env=env) as daemon:
         consumer = consumer_of(daemon)
@@ -144,7 +144,7 @@ def test_overrun_socket_buffer_is_counted_and_repaired(
 def test_server_that_starts_late_is_still_used(
     tmp_path: Path, day: list[bytes], line: Line, exchange: Exchange
 ) -> None:
-    """Nobody listens at first ("connection refused"): requests go on, and the first answer repairs the hole."""
+    """Nobody listens at first ("connection refused"): requests go on until an answer repairs the hole."""
     port = free_port()
     config = write_config(tmp_path, [line], [("127.0.0.1", port)], recovery=PATIENT)
     with running(config, tmp_path / "run") as daemon:

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_datagrams_carry_the_kernels_receive_time(sender: Sender) -> None:
 
 
 def test_kernel_drops_are_counted_also_at_the_end_of_a_burst(sender: Sender) -> None:
-    """What the socket buffer could not take is counted exactly, without a datagram after the drop telling it."""
+    """What the socket buffer could not take is counted exactly, though no later datagram tells it."""
     port = free_port()
     source = open_source((GROUP_A, port))
     shrink_buffer(source.fds()[0])
@@ -213,6 +214,37 @@ def test_joined_lines_receive_across_a_veth_pair() -> None:
             assert receiver.stdout.readline() == "ready\n"
             send_from_namespace(pair.sender, pair.sender_address)
             assert receiver.communicate(timeout=60)[0] == "True\n"
+        finally:
+            receiver.kill()
+            receiver.wait()
+
+
+def test_busy_polling_is_reported_by_the_napi_id_that_was_seen() -> None:
+    """A veth pair has a NAPI only with `gro on` behind and `tso off` before it; else the id stays 0."""
+    if os.geteuid() != 0 or not shutil.which("ethtool"):
+        pytest.skip("needs root and ethtool, to give a veth pair a NAPI")
+    with veth_pair("napi") as pair:
+        for namespace, words in ((pair.receiver, ["vR", "gro", "on"]), (pair.sender, ["vS", "tso", "off"])):
+            command = [*pair.inside(namespace), "ethtool", "-K", *words]
+            subprocess.run(command, check=True, capture_output=True, timeout=30)
+        program = preload_core() + (
+            "import select\n"
+            f"line = _core.LineSettings('A', '239.77.1.1', 30001, '{pair.receiver_device}')\n"
+            "s = _core.SocketSource([line], True)\n"
+            "print('ready', flush=True)\n"
+            "assert select.select(s.fds(), [], [], 20)[0]\n"
+            "s.poll()\n"
+            "stats = s.stats(0)\n"
+            "print(stats['napi_id'] > 0, stats['busy_poll'], stats['prefer_busy_poll'])\n"
+        )
+        receiver = subprocess.Popen(
+            [*pair.inside(pair.receiver), sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert receiver.stdout is not None
+            assert receiver.stdout.readline() == "ready\n"
+            send_from_namespace(pair.sender, pair.sender_address)
+            assert receiver.communicate(timeout=60)[0] == "True True True\n"
         finally:
             receiver.kill()
             receiver.wait()

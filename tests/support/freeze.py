@@ -1,4 +1,4 @@
-"""Freezes the receive thread of a daemon by ptrace, alone, until it is killed: `python freeze.py PID`. Needs root."""
+"""Freezes the receive thread of a daemon, alone, by ptrace, until it is killed: `python freeze.py PID`."""
 
 import ctypes
 import os
