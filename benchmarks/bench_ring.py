@@ -1,9 +1,9 @@
 """The ring: one writer, two readers in other processes; against iceoryx2 and pyzmq, interleaved.
 
 python -m benchmarks.bench_ring [--rounds N] [--records N]
-A rate counts only with what its readers lost and found torn beside it. The writer waits for nobody: with more busy
-processes than CPUs it is the kernel's time slices that decide who is lapped. `cpu ns` is the reader's CPU time a
-record, which does not depend on who else is there.
+A rate counts only with what its readers lost and found torn beside it. The writer waits for nobody: with more
+busy processes than CPUs it is the kernel's time slices that decide who is lapped. `cpu ns` is the reader's CPU
+time a record, which does not depend on who else is there.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def _peer(kind: str, role: str, folder: str, records: int) -> list[str]:
 
 
 def one_run(writer: list[str], reader: list[str], readers_first: bool = False) -> dict[str, Any]:
-    """Run a writer and two readers; return ns a record of the writer and, of the slower reader, records a second."""
+    """Run a writer and two readers; return the writer's ns a record and the slower reader's rate."""
     processes = []
     if not readers_first:
         writing = _start(writer)
