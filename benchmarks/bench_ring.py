@@ -2,8 +2,8 @@
 
 python -m benchmarks.bench_ring [--rounds N] [--records N]
 A rate counts only with what its readers lost and found torn beside it. The writer waits for nobody: with more
-busy processes than CPUs it is the kernel's time slices that decide who is lapped. `cpu ns` is the reader's CPU
-time a record, which does not depend on who else is there.
+busy processes than CPUs, the kernel's time slices decide who is lapped. `cpu ns` is the reader's CPU time a
+record, which does not depend on who else is there.
 """
 
 import argparse

@@ -37,7 +37,6 @@ class Rows:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._symbols: dict[int, str] = {}
 
     def fields(self, schema: str) -> list[tuple[str, bool]]:
         """Return (field, is it a price) for what is shown: in DBN every int64 counts 1e-9."""
@@ -54,15 +53,11 @@ class Rows:
             if batch.schema == "event":
                 yield event_row(row)
             else:
-                yield {"schema": batch.schema, "symbol": self._symbol(row["instrument_id"]), **row}
-
-    def _symbol(self, instrument_id: int) -> str:
-        symbol = self._symbols.get(instrument_id)
-        if symbol is None:
-            symbol = self._consumer.symbol(instrument_id) or ""
-            if symbol:
-                self._symbols[instrument_id] = symbol
-        return symbol
+                yield {
+                    "schema": batch.schema,
+                    "symbol": self._consumer.symbol(row["instrument_id"]) or "",
+                    **row,
+                }
 
 
 def event_row(row: dict[str, Any]) -> dict[str, Any]:

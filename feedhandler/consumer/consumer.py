@@ -14,6 +14,7 @@ from feedhandler.consumer.state import FeedState
 from feedhandler.errors import UsageError
 
 _STATES = {state.value: state for state in FeedState}
+_FOREVER_S = 1e9
 _DBN_MASK = (1 << SCHEMA_NAMES.index("event")) - 1
 
 
@@ -70,7 +71,7 @@ class Consumer:
         consecutive records of one schema; at most about `max_bytes` come at once. The interpreter is free
         meanwhile; Ctrl-C works.
         """
-        found = self._open.poll(timeout_s, max_bytes)
+        found = self._open.poll(min(timeout_s, _FOREVER_S), max_bytes)
         if found is None:
             return []
         buffer, runs = found

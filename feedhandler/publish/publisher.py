@@ -13,7 +13,7 @@ from feedhandler.metrics.snapshot import STATE_NAMES
 from feedhandler.publish.wire import Header, widen
 
 _EVENT = SCHEMA_NAMES.index("event")
-_DEAD = 255
+_ALL = 2 * (1 << _EVENT) - 1  # schemas: the next daemon may publish others than this one
 HEARTBEAT_S = 0.5
 """At least every second is promised."""
 
@@ -33,14 +33,9 @@ class Publisher:
         high_water_mark: int = 10_000,
         context: "zmq.Context[Any] | None" = None,
     ) -> None:
-        reader = _core.ChannelReader(directory)
-        info = reader.info()
-        self.channel: str = info["channel"]
-        self._lines: list[str] = info["lines"]
-        mask = info["schema_mask"] | 1 << _EVENT
-        self._consumer = _core.Consumer(directory, mask, [], 0)
+        self.channel: str = _core.ChannelReader(directory).info()["channel"]
+        self._consumer = _core.Consumer(directory, _ALL, [], 0)
         self._epoch = time.time_ns() // 1_000_000 & 0xFFFFFFFF
-        self._topics: dict[tuple[int, int], bytes] = {}
         self._topic_seq: dict[bytes, int] = {}
         self._feed_topic = f"{self.channel}/feed/".encode()
         self._skipped = 0  # how often every topic skipped a number
@@ -83,14 +78,8 @@ class Publisher:
         self._socket.close()
 
     def _topic(self, schema: int, instrument_id: int) -> bytes:
-        key = (schema, instrument_id)
-        topic = self._topics.get(key)
-        if topic is None:
-            symbol = self._consumer.symbol(instrument_id)
-            topic = f"{self.channel}/{SCHEMA_NAMES[schema]}/{symbol or instrument_id}/".encode()
-            if symbol:
-                self._topics[key] = topic
-        return topic
+        symbol = self._consumer.symbol(instrument_id)  # asked each time: a new day gives the id to another
+        return f"{self.channel}/{SCHEMA_NAMES[schema]}/{symbol or instrument_id}/".encode()
 
     def _send(self, topic: bytes, channel_seq: int, count: int, state: int, body: bytes) -> None:
         topic_seq = self._topic_seq.get(topic, self._skipped) + 1
@@ -127,7 +116,8 @@ class Publisher:
             values |= {"first": int(event["first"]), "last": int(event["last"])}
         elif name.startswith("line_"):
             index = int(event["line"])
-            values["line"] = self._lines[index] if index < len(self._lines) else index
+            lines = self._consumer.info()["lines"]
+            values["line"] = lines[index] if index < len(lines) else index
         else:
             session = bytes(event["session"]).rstrip(b"\0 ").decode("ascii", "replace")
             values |= {"session": session, "next_sequence": int(event["first"])}

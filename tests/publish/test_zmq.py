@@ -109,6 +109,24 @@ def test_prefixes_are_exact(runtime: Path, context: "zmq.Context[zmq.Socket[byte
     writer.release()
 
 
+def test_instrument_that_is_given_to_another_symbol_changes_its_topic(
+    runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> None:
+    """A new day gives instrument ids to others: records of one symbol never go out under another's topic."""
+    writer = make_channel(runtime / "test", books=True, schema_mask=1)
+    publisher = Publisher(str(runtime / "test"), f"ipc://{runtime}/s", context=context)
+    subscriber = ZmqSubscriber(f"ipc://{runtime}/s", "test", topics=["mbo/"], context=context)
+    joined(publisher, subscriber)
+    writer.apply(1, [itch.add(1, "B", 1, 10_0000, stock="AAA")])
+    first = received(publisher, subscriber, lambda got: len(got) >= 1)
+    writer.apply(1, [itch.directory(stock="CCC"), itch.add(9, "B", 1, 10_0000, stock="CCC")])
+    second = received(publisher, subscriber, lambda got: len(got) >= 1)
+    assert [message.topic for message in first + second] == ["test/mbo/AAA/", "test/mbo/CCC/"]
+    subscriber.close()
+    publisher.close()
+    writer.release()
+
+
 def test_feed_events_in_order_with_their_fields(
     runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
 ) -> None:
