@@ -88,3 +88,21 @@ def test_uncommitted_record_is_invisible(runtime: Path) -> None:
         writer.write(MBO, patterned(0, 10).view(np.uint8), 0, 4)
         assert sum(map(len, consumer.poll())) == 10  # 4, 4, and 2 by the last commit
     writer.release()
+
+
+def test_slowest_reader_slows_neither_the_writer_nor_the_others(runtime: Path) -> None:
+    """A reader that never reads costs nobody anything (Aeron IPC slows down) and learns what it lost."""
+    writer = make_channel(runtime / "test")
+    with (
+        Consumer("test", schemas=["mbo"], runtime_dir=runtime) as fast,
+        Consumer("test", schemas=["mbo"], runtime_dir=runtime) as slow,
+    ):
+        read = 0
+        for first in range(0, 100_000, 1000):
+            writer.write(MBO, patterned(first, 1000).view(np.uint8), first)
+            read += sum(map(len, fast.poll()))
+        assert (read, fast.lost) == (100_000, 0)
+        late = sum(map(len, slow.poll()))
+        assert late > 0
+        assert late + slow.lost == 100_000
+    writer.release()
