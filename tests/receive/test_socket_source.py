@@ -65,6 +65,15 @@ def test_every_datagram_of_every_line_arrives_whole_and_in_order(sender: Sender)
     assert got == sent
 
 
+def test_first_packets_come_in_order_of_arrival(sender: Sender) -> None:
+    """The feed starts with the first packet it is given: a line's place in the list must not decide which."""
+    port_a, port_b = free_ports(2)
+    source = open_source((GROUP_A, port_a), (GROUP_B, port_b))
+    for number, (group, port) in enumerate([(GROUP_B, port_b), (GROUP_A, port_a), (GROUP_B, port_b)]):
+        sender.send(b"%d" % number, group, port)
+    assert receive(source, 3) == [(1, b"0"), (0, b"1"), (1, b"2")]
+
+
 def test_other_group_on_the_same_port_stays_out(sender: Sender) -> None:
     """Another process joins another group on the port: the kernel must not mix it into the line."""
     port = free_port()
