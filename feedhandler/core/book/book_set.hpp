@@ -123,7 +123,7 @@ class BookSet {
     }
 
     // For looking ahead.
-    static bool is_deep(const Block& b, unsigned s) { return (b.flags & deep_flag(s)) != 0; }
+    static bool is_deep(const Block& b, unsigned s) { return ((b.flags >> s) & block_deep_bid) != 0; }
     const DeepSide& deep_side(const Block& b, unsigned s) const { return deep_side(instrument_of(b), s); }
     const DeepNode* deep_node(const Block& b, unsigned s, std::uint32_t key) const {
         return deep_.node_for(deep_side(b, s), key);
@@ -131,7 +131,7 @@ class BookSet {
 
   private:
     std::uint16_t instrument_of(const Block& b) const { return static_cast<std::uint16_t>(&b - &table_.block(0)); }
-    static std::uint8_t deep_flag(unsigned s) { return s == 0 ? block_deep_bid : block_deep_ask; }
+    static std::uint8_t deep_flag(unsigned s) { return static_cast<std::uint8_t>(block_deep_bid << s); }
     static void clear_flag(Block& b, std::uint8_t flag) { TableWriter::set_flags(b, b.flags & ~unsigned{flag}); }
     DeepSide& deep_side(std::uint16_t instrument, unsigned s) const { return deep_sides_[std::size_t{instrument} * 2 + s]; }
 
@@ -158,7 +158,7 @@ class BookSet {
         }
         orders_[order.previous].next = order.next;
         orders_[order.next].previous = order.previous;
-        if (level.tail == handle) store(level.tail, order.previous);
+        store(level.tail, level.tail == handle ? order.previous : level.tail);
         store(level.orders, level.orders - 1);
         return level.orders == 0;
     }

@@ -36,14 +36,15 @@ class OrderPool {
 
     Order& operator[](std::uint32_t handle) const { return orders_[handle]; }
     std::uint32_t live() const { return live_; }
-    bool full() const { return free_ == 0 && used_ == end_; }
+    bool full() const { return live_ == end_; }
 
     // Handle of an order to fill in. Only when not full.
     std::uint32_t take() {
         ++live_;
-        if (free_ == 0) return ++used_;
-        const std::uint32_t handle = free_;
-        free_ = orders_[handle].next;
+        const std::uint32_t handle = next_handle();
+        const std::uint32_t recycled = free_ != 0;  // used without a branch: the two kinds alternate at random
+        free_ = orders_[handle].next & (0u - recycled);
+        used_ += 1 - recycled;
         return handle;
     }
 

@@ -23,7 +23,7 @@ enum BlockFlag : std::uint8_t {
     block_touched = 4,     // has had an order since the books were last cleared
     block_incomplete = 8,  // an order was refused for want of memory: the book is not to be trusted
     block_deep_bid = 16,   // more levels than the block holds
-    block_deep_ask = 32,
+    block_deep_ask = block_deep_bid << 1,
 };
 
 struct alignas(cache_line) Block {

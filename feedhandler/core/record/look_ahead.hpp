@@ -42,9 +42,9 @@ class LookAhead {
     void fetch_book(const Message& message) const {
         const std::uint8_t* p = message.length >= 19 ? message.data : nothing;
         const book::Block& block = books_.block(decode::be16(p + 1));
-        __builtin_prefetch(&block, 1);
-        __builtin_prefetch(&block.sides[0], 1);
-        __builtin_prefetch(&block.sides[1], 1);
+        for (std::size_t at = 0; at < sizeof(block); at += cache_line) {
+            __builtin_prefetch(reinterpret_cast<const std::byte*>(&block) + at, 1);
+        }
     }
 
   private:
@@ -108,8 +108,11 @@ class LookAhead {
         const book::KeyMatch found = match(out);
         const book::Level& at = level(out, found);
         __builtin_prefetch(&at, 1);
-        const std::uint32_t* tail = (out.adds & mask_of(found.equal != 0)) != 0 ? &at.tail : &none;
-        __builtin_prefetch(&books_.order(*tail), 1);
+        // Not read of other messages: their level's line is not there yet.
+        const auto joins = static_cast<std::uintptr_t>(std::int64_t{static_cast<std::int32_t>(out.adds & mask_of(found.equal != 0))});
+        const auto absent = reinterpret_cast<std::uintptr_t>(&none);
+        const auto tail = absent ^ ((absent ^ reinterpret_cast<std::uintptr_t>(&at.tail)) & joins);
+        __builtin_prefetch(&books_.order(*reinterpret_cast<const std::uint32_t*>(tail)), 1);
         const unsigned levels = static_cast<unsigned>(std::popcount(out.block->used[out.side]));
         out.deep = static_cast<std::uint32_t>(found.better == levels) &
                    static_cast<std::uint32_t>(book::BookSet::is_deep(*out.block, out.side));
