@@ -15,7 +15,7 @@ from feedhandler import _core
 MIDNIGHT = 1_580_360_400_000_000_000
 STREAMS = {"mbo": "mbo", "trades": "trades", "mbp-1": "mbp1", "mbp-10": "mbp10"}
 
-# Few of everything, so that messages meet: neighbours and far references, both ends of the range, prices around a touch
+# Few of everything, so that messages meet: neighbours and far references, both ends, prices around a touch
 # and far from it, nothing and too much.
 REFS = [0, 1, 2, 3, 4, 5, 6, 4095, 4096, 10**6, 2**36 - 1, 2**36, 2**40 + 7, 2**63, 2**64 - 2, 2**64 - 1]
 PRICES = [0, 1, 2**32 - 1, 2_000_000_000, *range(1_000_000, 1_000_018)]
@@ -146,11 +146,11 @@ def random_stream(seed: int, count: int, pick_ref, pick_price) -> list[bytes]:
 
 
 def counting(start: int, step: int):
-    """References that rise."""
+    """References that rise, or fall when the step is negative."""
     state = [start]
 
     def pick(rng: random.Random) -> int:
-        state[0] += rng.randrange(1, step)
+        state[0] += rng.randrange(1, abs(step)) * (1 if step > 0 else -1)
         return state[0]
 
     return pick
@@ -169,7 +169,7 @@ def counting(start: int, step: int):
     ],
 )
 def test_order_references_of_any_kind_find_their_orders(name, pick_ref):
-    """With two index pages only, so that pages are evicted to the hash, recycled and taken again all the time."""
+    """With two index pages only, so that pages are evicted, recycled and taken again all the time."""
     pair = Pair(index_pages=2, orders=4096)
     stream = random_stream(1, 1500, pick_ref, lambda rng: 1_000_000 + rng.randrange(40) * 100)
     for i in range(0, len(stream), 7):
@@ -246,7 +246,7 @@ def test_level_sizes_beyond_32_bits_are_exact_in_the_book_and_clamped_in_records
 
 
 def test_full_order_pool_refuses_marks_and_keeps_going():
-    """An order that finds no room is counted, its book marked in table and records, the other books are not."""
+    """An order that finds no room is counted, its book marked in table and records; other books are not."""
     core = _core.BookNormalizer(orders=2)
     core.apply(1, [itch.add(1, "B", 1, 10), itch.add(2, "B", 1, 11), itch.add(3, "B", 1, 12, locate=2)])
     assert core.counters()["refused_orders"] == 1
@@ -316,7 +316,7 @@ def test_real_aapl_messages_give_the_expected_levels(real_data):
 
 
 def test_cut_from_mid_stream_reports_its_399_unresolved_references(real_data):
-    """The first thousand messages from 09:30:00 of 2019-12-30: orders placed before are unknown, the rest goes on."""
+    """First thousand messages from 09:30:00 of 2019-12-30: older orders are unknown, the rest goes on."""
     path = real_data / "nasdaq-20191230-0930" / "12302019_SNIPPET.NASDAQ_ITCH50"
     stream = read_binaryfile(path)
     pair = Pair()

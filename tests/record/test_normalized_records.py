@@ -42,14 +42,15 @@ def test_mbo_and_trade_records_equal_those_that_databento_dbn_builds():
     """Byte for byte."""
     data = records(itch.add(5, "S", 300, 1_234_500, ts=400))
     theirs = dbn.MBOMsg(
-        2, 1, MIDNIGHT + 400, 5, 123_450_000_000, 300, 0, dbn.Action.ADD, dbn.Side.ASK, MIDNIGHT + 900,
-        dbn.FLAGS_LAST if hasattr(dbn, "FLAGS_LAST") else 128, 500, 7,
+        2, 1, MIDNIGHT + 400, 5, 123_450_000_000, 300, dbn.Action.ADD, dbn.Side.ASK, MIDNIGHT + 900,
+        flags=128, channel_id=0, ts_in_delta=500, sequence=7,
     )  # fmt: skip
     assert data["mbo"] == bytes(theirs)
     data = records(itch.trade(50, 1_000_000, ts=1))
     theirs = dbn.TradeMsg(
-        2, 1, MIDNIGHT + 1, 100_000_000_000, 50, dbn.Action.TRADE, dbn.Side.NONE, 0, MIDNIGHT + 900, 128, 899, 7
-    )
+        2, 1, MIDNIGHT + 1, 100_000_000_000, 50, dbn.Action.TRADE, dbn.Side.NONE, 0, MIDNIGHT + 900,
+        flags=128, ts_in_delta=899, sequence=7,
+    )  # fmt: skip
     assert data["trades"] == bytes(theirs)
 
 
@@ -97,7 +98,9 @@ def test_sequence_is_the_low_half_of_the_number():
     assert core.view(1)["sequence"] == 2**32 + 3
 
 
-@pytest.mark.parametrize(("ts_recv", "delta"), [(0, -(2**31)), (MIDNIGHT + 10**12, 2**31 - 1), (MIDNIGHT + 5, 5)])
+@pytest.mark.parametrize(
+    ("ts_recv", "delta"), [(0, -(2**31)), (MIDNIGHT + 10**12, 2**31 - 1), (MIDNIGHT + 5, 5)]
+)
 def test_time_between_event_and_receipt_saturates(ts_recv, delta):
     """Old files replayed today are years late."""
     data = records(itch.add(1, "B", 1, 10), ts_recv=ts_recv)
@@ -129,7 +132,10 @@ def test_records_are_flagged_while_the_feed_is_not_live(state):
 def test_clear_publishes_every_book_that_was_with_the_last_lost_number():
     """R, flagged, empty levels, instruments rising; the second clear has nothing to say."""
     core = _core.BookNormalizer()
-    core.apply(1, [itch.add(1, "B", 10, 10, locate=9), itch.add(2, "S", 10, 10, locate=3, stock="B"), itch.trade(1, 1)])
+    core.apply(
+        1,
+        [itch.add(1, "B", 10, 10, locate=9), itch.add(2, "S", 10, 10, locate=3, stock="B"), itch.trade(1, 1)],
+    )
     core.take_records()
     core.clear(55, 77)
     data = core.take_records()
@@ -146,7 +152,14 @@ def test_clear_publishes_every_book_that_was_with_the_last_lost_number():
 def test_only_wanted_symbols_have_records_but_all_have_books():
     """A symbol is known from the first message that carries it."""
     core = _core.BookNormalizer(symbols=["AAA"])
-    core.apply(1, [itch.add(1, "B", 10, 10, 1, "AAA"), itch.add(2, "B", 10, 10, 2, "AAAB"), itch.trade(5, 5, 2, "AAAB")])
+    core.apply(
+        1,
+        [
+            itch.add(1, "B", 10, 10, 1, "AAA"),
+            itch.add(2, "B", 10, 10, 2, "AAAB"),
+            itch.trade(5, 5, 2, "AAAB"),
+        ],
+    )
     assert set(rows("mbo", core.take_records()["mbo"])["instrument_id"]) == {1}
     assert core.levels(2, True) == [(10, 10, 1)]
 
@@ -154,7 +167,9 @@ def test_only_wanted_symbols_have_records_but_all_have_books():
 def test_directory_message_renames_what_an_earlier_message_named():
     """The stock field of R wins; a symbol is found by its name without padding."""
     core = _core.BookNormalizer()
-    core.apply(1, [itch.add(1, "B", 10, 10, 4, "OLD"), itch.directory(4, "NEW"), itch.add(2, "B", 10, 10, 4, "ODD")])
+    core.apply(
+        1, [itch.add(1, "B", 10, 10, 4, "OLD"), itch.directory(4, "NEW"), itch.add(2, "B", 10, 10, 4, "ODD")]
+    )
     assert core.instrument("NEW") == 4
     assert core.instrument("OLD") is None
     assert core.instrument("ODD") is None
@@ -183,7 +198,9 @@ def test_trading_states_become_status_records(message, expected):
 
 def test_imbalance_maps_near_far_and_clamps_64_bit_counts():
     """near: cross and continuous orders; far: cross orders only."""
-    (row,) = rows("imbalance", records(itch.imbalance(2**33, 500, "S", 10, 20, 30, variation="3"))["imbalance"])
+    (row,) = rows(
+        "imbalance", records(itch.imbalance(2**33, 500, "S", 10, 20, 30, variation="3"))["imbalance"]
+    )
     assert row["paired_qty"] == 2**32 - 1
     assert row["total_imbalance_qty"] == 500
     assert (row["auct_interest_clr_price"], row["cont_book_clr_price"], row["ref_price"]) == (

@@ -1,4 +1,4 @@
-"""Builders of ITCH 5.0 messages for tests, one function a type that matters, written from the specification's layouts."""
+"""Builders of ITCH 5.0 messages for tests, one function a type, from the specification's layouts."""
 
 import struct
 

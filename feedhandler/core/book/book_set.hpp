@@ -34,14 +34,17 @@ class BookSet {
     const TableWriter& table() const { return table_; }
     Block& block(std::uint16_t instrument) const { return table_.block(instrument); }
     Order& order(std::uint32_t handle) const { return orders_[handle]; }
+    using Place = OrderIndex::Place;
     std::uint32_t find(std::uint64_t reference) const { return index_.find(reference); }
+    std::uint32_t find(std::uint64_t reference, Place& place) const { return index_.find(reference, place); }
     std::uint32_t live_orders() const { return orders_.live(); }
     const OrderIndex& index() const { return index_; }
 
     // Puts a new order at the end of its level's queue. The reference must not be live. Returns the rank of its level, or
-    // `refused` when a pool is full: the book is then marked incomplete until the next clear.
+    // `refused` when a pool is full: the book is then marked incomplete until the next clear. `place`: of find(), if it still holds.
     static constexpr unsigned refused = ~0u;
-    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price, std::uint32_t shares) {
+    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price, std::uint32_t shares,
+                 const Place* place = nullptr) {
         Block& b = block(instrument);
         if (orders_.full()) [[unlikely]] return refuse(b);
         const std::uint32_t handle = orders_.next_handle();
@@ -62,13 +65,13 @@ class BookSet {
         orders_.take();
         orders_[handle] = {ahead, 0, key, shares, reference, instrument, side, {}};
         orders_[ahead].next = handle;
-        index_.insert(reference, handle);
+        place != nullptr ? index_.insert(reference, handle, *place) : index_.insert(reference, handle);
         if ((b.flags & block_touched) == 0) [[unlikely]] TableWriter::set_flags(b, b.flags | block_touched);
         return rank;
     }
 
     // Takes shares (at most what is left) off an order; an order without shares leaves. Returns the rank its level had.
-    unsigned take(std::uint32_t handle, std::uint32_t shares) {
+    unsigned take(std::uint32_t handle, std::uint32_t shares, const Place* place = nullptr) {
         Order& order = orders_[handle];
         const bool leaves = shares == order.shares;
         Block& b = block(order.instrument);
@@ -92,7 +95,7 @@ class BookSet {
             }
         }
         if (leaves) {
-            index_.erase(order.reference);
+            place != nullptr ? index_.erase(order.reference, *place) : index_.erase(order.reference);
             orders_.give_back(handle);
         }
         return rank;

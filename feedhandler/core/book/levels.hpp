@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE4_1__)
 #include <immintrin.h>
 #endif
 
@@ -85,25 +85,66 @@ struct Permutation {
         return static_cast<unsigned>(words[rank / 8] >> (8 * (rank % 8))) & (node_levels - 1);
     }
     void insert(unsigned rank, unsigned slot) {
+#if defined(__SSE4_1__)
+        // The shuffle leaves a zero at the rank; all slots behind it move up by one.
+        const __m128i moved = _mm_shuffle_epi8(load_vector(), shuffles().insert[rank]);
+        save_vector(_mm_or_si128(moved, _mm_and_si128(shuffles().at[rank], _mm_set1_epi8(static_cast<char>(slot)))));
+#else
         const Wide all = load();
         const unsigned bits = 8 * rank;
         const Wide below = all & ((Wide{1} << bits) - 1);
         save(below | (Wide{slot} << bits) | (((all >> bits) << bits) << 8));
+#endif
     }
     void erase(unsigned rank) {
+#if defined(__SSE4_1__)
+        save_vector(_mm_shuffle_epi8(load_vector(), shuffles().erase[rank]));
+#else
         const Wide all = load();
         const unsigned bits = 8 * rank;
         const Wide below = all & ((Wide{1} << bits) - 1);
         save(below | (((all >> bits) >> 8) << bits));
+#endif
     }
 
   private:
+#if defined(__SSE4_1__)
+    struct Shuffles {
+        __m128i insert[node_levels];
+        __m128i erase[node_levels];
+        __m128i at[node_levels];
+    };
+    static const Shuffles& shuffles() {
+        struct Bytes {
+            alignas(16) std::uint8_t insert[node_levels][16], erase[node_levels][16], at[node_levels][16];
+        };
+        static constexpr Bytes bytes = [] {
+            Bytes out{};
+            for (unsigned rank = 0; rank < node_levels; ++rank) {
+                for (unsigned i = 0; i < 16; ++i) {
+                    const auto byte = static_cast<std::uint8_t>(i);
+                    out.insert[rank][i] = i < rank ? byte : i == rank ? 0x80 : static_cast<std::uint8_t>(i - 1);
+                    out.erase[rank][i] = i < rank ? byte : i == 15 ? 0x80 : static_cast<std::uint8_t>(i + 1);
+                    out.at[rank][i] = i == rank ? 0xFF : 0;
+                }
+            }
+            return out;
+        }();
+        return reinterpret_cast<const Shuffles&>(bytes);
+    }
+    __m128i load_vector() const { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(words)); }
+    void save_vector(__m128i all) {
+        store(words[0], static_cast<std::uint64_t>(_mm_cvtsi128_si64(all)));
+        store(words[1], static_cast<std::uint64_t>(_mm_extract_epi64(all, 1)));
+    }
+#else
     __extension__ using Wide = unsigned __int128;
     Wide load() const { return (Wide{words[1]} << 64) | words[0]; }
     void save(Wide all) {
         store(words[0], static_cast<std::uint64_t>(all));
         store(words[1], static_cast<std::uint64_t>(all >> 64));
     }
+#endif
 };
 
 // A node wherever it lies: the best levels of a side in the shared table, deeper ones in private memory.

@@ -29,6 +29,32 @@ class OrderIndex {
         return handle;
     }
 
+    // Where a reference was found, or would go: spares the next look-up. Good until anything else is inserted or erased.
+    struct Place {
+        std::uint32_t* slot;
+        std::uint32_t page;  // 0: none
+    };
+    std::uint32_t find(std::uint64_t reference, Place& place) const {
+        const std::uint32_t entry = directory_[directory_slot(reference)];
+        place = {slot(entry, reference), entry & page_mask};
+        const std::uint32_t handle = *place.slot;
+        if (handle == 0 && (entry & in_sparse) != 0) [[unlikely]] return sparse_.find(reference);
+        return handle;
+    }
+
+    void insert(std::uint64_t reference, std::uint32_t handle, const Place& place) {
+        if (place.page == 0) [[unlikely]] return insert(reference, handle);
+        *place.slot = handle;
+        ++pages_[place.page].live;
+        ++pages_[place.page].ever;
+    }
+
+    void erase(std::uint64_t reference, const Place& place) {
+        if (*place.slot == 0) [[unlikely]] return sparse_.erase(reference);
+        *place.slot = 0;
+        if (--pages_[place.page].live == 0) [[unlikely]] close_page(place.page);
+    }
+
     // Where a reference is looked up, to be fetched early. (An address, as gcc drops calls that only prefetch.)
     const std::uint32_t* place(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];

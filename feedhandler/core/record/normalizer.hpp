@@ -140,11 +140,12 @@ class Normalizer {
         const std::uint16_t instrument = m.instrument();
         name(instrument, m.stock());
         const Side side = m.side() == 'B' ? Side::bid : Side::ask;
-        const std::uint32_t live = books_.find(m.reference());
+        book::BookSet::Place place;
+        const std::uint32_t live = books_.find(m.reference(), place);
         if (live != 0) [[unlikely]] return add_over_live(m, instrument, side, live);
         book::Block& block = books_.block(instrument);
         book::TableWriter::begin(block);
-        const unsigned rank = books_.add(m.reference(), instrument, side, m.price(), m.shares());
+        const unsigned rank = books_.add(m.reference(), instrument, side, m.price(), m.shares(), &place);
         end(block);
         if (rank == book::BookSet::refused) [[unlikely]] return refused();
         if (!wanted(block)) return;
@@ -153,22 +154,24 @@ class Normalizer {
     }
 
     void remove(decode::OrderDelete m) {
-        const std::uint32_t handle = books_.find(m.reference());
+        book::BookSet::Place place;
+        const std::uint32_t handle = books_.find(m.reference(), place);
         if (handle == 0) [[unlikely]] return unknown_order();
-        take_off(handle, books_.order(handle).shares);
+        take_off(handle, books_.order(handle).shares, &place);
     }
 
     void cancel(decode::OrderCancel m) {
-        const std::uint32_t handle = books_.find(m.reference());
+        book::BookSet::Place place;
+        const std::uint32_t handle = books_.find(m.reference(), place);
         if (handle == 0) [[unlikely]] return unknown_order();
-        take_off(handle, at_most(m.shares(), books_.order(handle).shares));
+        take_off(handle, at_most(m.shares(), books_.order(handle).shares), &place);
     }
 
-    void take_off(std::uint32_t handle, std::uint32_t shares) {
+    void take_off(std::uint32_t handle, std::uint32_t shares, const book::BookSet::Place* place) {
         const book::Order order = books_.order(handle);
         book::Block& block = books_.block(order.instrument);
         book::TableWriter::begin(block);
-        const unsigned rank = books_.take(handle, shares);
+        const unsigned rank = books_.take(handle, shares, place);
         end(block);
         if (!wanted(block)) return;
         cancelled(order, shares, dbn::f_last);
@@ -178,23 +181,26 @@ class Normalizer {
     }
 
     void execute(decode::OrderExecuted m) {
-        const std::uint32_t handle = books_.find(m.reference());
+        book::BookSet::Place place;
+        const std::uint32_t handle = books_.find(m.reference(), place);
         if (handle == 0) [[unlikely]] return unknown_order();
-        fill(handle, m.shares(), true, books_.order(handle).price());
+        fill(handle, m.shares(), true, books_.order(handle).price(), place);
     }
 
     void execute_with_price(decode::OrderExecutedWithPrice m) {
-        const std::uint32_t handle = books_.find(m.reference());
+        book::BookSet::Place place;
+        const std::uint32_t handle = books_.find(m.reference(), place);
         if (handle == 0) [[unlikely]] return unknown_order();
-        fill(handle, m.shares(), m.printable(), m.price());
+        fill(handle, m.shares(), m.printable(), m.price(), place);
     }
 
-    void fill(std::uint32_t handle, std::uint32_t wanted_shares, bool printable, std::uint32_t price) {
+    void fill(std::uint32_t handle, std::uint32_t wanted_shares, bool printable, std::uint32_t price,
+              const book::BookSet::Place& place) {
         const book::Order order = books_.order(handle);
         const std::uint32_t shares = at_most(wanted_shares, order.shares);
         book::Block& block = books_.block(order.instrument);
         book::TableWriter::begin(block);
-        const unsigned rank = books_.take(handle, shares);
+        const unsigned rank = books_.take(handle, shares, &place);
         end(block);
         if (!wanted(block)) return;
         const std::int64_t trade_price = price_1e9(price);
@@ -267,7 +273,7 @@ class Normalizer {
     void drop_live(std::uint32_t live, std::uint16_t instrument) {
         const book::Order old = books_.order(live);
         unknown_order();
-        if (old.instrument != instrument) return take_off(live, old.shares);
+        if (old.instrument != instrument) return take_off(live, old.shares, nullptr);
         books_.take(live, old.shares);
         if (wanted(books_.block(instrument))) cancelled(old, old.shares, 0);
     }

@@ -1,0 +1,224 @@
+"""Decode + all books, against itch-book and itchcpp over the same file: interleaved, pinned, ratios of paired rounds.
+
+    python benchmarks/bench_book.py [--file DAY.itch] [--messages 10000000] [--rounds 7] [--cpu 1]
+    python benchmarks/bench_book.py --scaling        # cost against live orders, symbols, levels
+    python benchmarks/bench_book.py --callgrind      # instructions per message, bytes per live order
+
+Processor time of the measured thread, file mapped and touched before the clock. A table goes to stdout; JSON, the
+table and a plot to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BUILD = RESULTS / "build"
+
+OURS = {
+    "look-ahead over the file": ["--packet", "4096"],
+    "packets of 4": ["--packet", "4"],
+    "packets of 1": ["--packet", "1"],
+    "look-ahead, mbp-1 + trades published": ["--packet", "4096", "--publish"],
+    "packets of 4, mbp-1 + trades published": ["--packet", "4", "--publish"],
+}
+TARGETS = dict(zip(OURS, (0.27, 0.35, 0.40, 0.35, 0.42), strict=True))
+
+PEERS = {
+    "itch-book": """
+import sys, time, numpy as np, itch_book._core as core
+data = np.fromfile(sys.argv[1], dtype=np.uint8)
+session = core.Session([], 0, [])
+start = time.process_time()
+session.feed(data)
+spent = time.process_time() - start
+stats = session.stats()
+assert stats["missing_ref"] == 0 and stats["malformed"] == 0, stats
+print(spent * 1e9 / stats["messages"])
+""",
+    "itchcpp": """
+import io, sys, time
+from itchcpp.book import BookManager
+data = open(sys.argv[1], "rb").read()
+books = BookManager()
+start = time.process_time()
+try:
+    books.process_stream(data)
+except TypeError:
+    books.process_stream(io.BytesIO(data))
+print((time.process_time() - start) * 1e9 / int(sys.argv[2]))
+""",
+}
+
+
+def build(march: str = "native", name: str = "book_bench") -> Path:
+    """Compile the driver."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    out = BUILD / name
+    source = ROOT / "benchmarks" / "book_bench.cpp"
+    flags = ["-std=gnu++20", "-O3", f"-march={march}", f"-I{ROOT / 'feedhandler' / 'core'}"]
+    subprocess.run(["c++", *flags, str(source), "-o", str(out)], check=True)
+    return out
+
+
+def simulate(path: Path, messages: int, symbols: int) -> Path:
+    """Write a simulated day, once."""
+    if not path.exists():
+        command = [sys.executable, "-m", "feedhandler.cli", "simulate", "--output", str(path)]
+        command = [sys.executable, "-c", "from feedhandler.cli import main; main()", *command[3:]]
+        command += ["--messages", str(messages), "--symbols", str(symbols), "--seed", "1"]
+        subprocess.run(command, check=True, cwd=ROOT)
+    return path
+
+
+def pinned(command: list[str], cpu: int) -> str:
+    """Run on one processor."""
+    return subprocess.run(
+        ["taskset", "-c", str(cpu), *command], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def measure(driver: Path, file: Path, options: list[str], cpu: int) -> dict[str, float]:
+    """One run of ours."""
+    return dict(json.loads(pinned([str(driver), str(file), *options], cpu)))
+
+
+def compare(driver: Path, file: Path, messages: int, rounds: int, cpu: int) -> dict[str, list[float]]:
+    """Everything once a round, in turn."""
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, options in OURS.items():
+            times.setdefault(name, []).append(measure(driver, file, options, cpu)["ns_per_message"])
+        for name, code in PEERS.items():
+            try:
+                spent = float(pinned([sys.executable, "-c", code, str(file), str(messages)], cpu))
+            except subprocess.CalledProcessError as error:
+                print(f"{name}: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            times.setdefault(name, []).append(spent)
+    return times
+
+
+def table(times: dict[str, list[float]]) -> str:
+    """Medians, and medians of the ratios to itch-book of the same round."""
+    base = times["itch-book"]
+    lines = ["| | ns/message, median | least | ratio to itch-book | asked for |", "|---|---|---|---|---|"]
+    for name, values in times.items():
+        ratio = statistics.median(a / b for a, b in zip(values, base, strict=False))
+        target = f"{TARGETS[name]:.2f}" if name in TARGETS else ""
+        lines.append(
+            f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} | {ratio:.3f} | {target} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(times: dict[str, list[float]], path: Path) -> None:
+    """Bars of the medians."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(times)[::-1]
+    figure, axes = plt.subplots(figsize=(9, 4))
+    axes.barh(names, [statistics.median(times[name]) for name in names])
+    axes.set_xlabel("nanoseconds per message (processor time, one thread)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def callgrind(file: Path, cpu: int) -> str:
+    """Instructions per message: two lengths, so that start-up cancels out. Bytes per live order from a whole run."""
+    driver = build("x86-64-v3", "book_bench_v3")  # valgrind knows no AVX-512
+    lines = []
+    for name, options in OURS.items():
+        counts = []
+        for limit in (500_000, 1_500_000):
+            with tempfile.NamedTemporaryFile() as out:
+                command = [
+                    "valgrind",
+                    "--tool=callgrind",
+                    f"--callgrind-out-file={out.name}",
+                    str(driver),
+                    str(file),
+                ]
+                done = subprocess.run(
+                    [*command, *options, "--limit", str(limit)], check=True, capture_output=True, text=True
+                )
+            (count,) = re.findall(r"Collected : (\d+)", done.stderr)
+            counts.append(int(count))
+        lines.append(f"{name}: {(counts[1] - counts[0]) / 1e6:.0f} instructions per message")
+    for limit in (1_000_000, 5_000_000):
+        run = measure(build(), file, ["--packet", "4096", "--limit", str(limit)], cpu)
+        per_order = run["rss_kib"] * 1024 / max(run["orders"], 1)
+        lines.append(f"{run['orders']:,.0f} live orders: {per_order:.0f} bytes each, whole process growth")
+    return "\n".join(lines)
+
+
+def scaling(driver: Path, cpu: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Cost per message as one dimension grows, the generator of the driver making the flow."""
+    dimensions = {
+        "orders": [10_000, 100_000, 1_000_000, 10_000_000],
+        "symbols": [10, 100, 1_000, 8_000],
+        "levels": [10, 100, 1_000, 10_000],
+    }
+    out: dict[str, dict[str, float]] = {}
+    for dimension, values in dimensions.items():
+        for value in values:
+            found = []
+            for _ in range(rounds):
+                line = pinned(
+                    [str(driver), "generate", f"--{dimension}", str(value), "--packet", "4096"], cpu
+                )
+                found.append(json.loads(line)["ns_per_message"])
+            out.setdefault(dimension, {})[str(value)] = statistics.median(found)
+            print(f"{dimension} {value:>10,}: {statistics.median(found):.1f} ns/message", flush=True)
+    return out
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--file", type=Path, default=RESULTS / "day.itch")
+    parser.add_argument("--messages", type=int, default=10_000_000)
+    parser.add_argument("--symbols", type=int, default=8_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--callgrind", action="store_true")
+    parser.add_argument("--scaling", action="store_true")
+    options = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    driver = build()
+    if options.scaling:
+        found = scaling(driver, options.cpu, max(1, options.rounds // 2))
+        (RESULTS / "book_scaling.json").write_text(json.dumps(found, indent=1))
+        return
+    file = simulate(options.file, options.messages, options.symbols)
+    if options.callgrind:
+        text = callgrind(file, options.cpu)
+        print(text)
+        (RESULTS / "book_instructions.txt").write_text(text + "\n")
+        return
+    times = compare(driver, file, options.messages, options.rounds, options.cpu)
+    text = table(times)
+    print(text)
+    (RESULTS / "book.md").write_text(text + "\n")
+    (RESULTS / "book.json").write_text(
+        json.dumps({"load": os.getloadavg(), "ns_per_message": times}, indent=1)
+    )
+    plot(times, RESULTS / "book.png")
+
+
+if __name__ == "__main__":
+    main()
