@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <span>
@@ -74,6 +75,8 @@ class Runner {
     std::int64_t next_packet_ns() const { return has_packet_ ? packet_.ts_ns : never; }
     // UTC ns of the virtual clock: at the end, no record was received later.
     std::int64_t clock_ns() const { return clock_ns_; }
+    // Packets of the input whose number was too far ahead to be believed.
+    std::uint64_t absurd_packets() const { return absurd_; }
     const receive::FaultCounts& faults(std::size_t line) const { return lossy_[line].counts(); }
     const auto& arbiter() const { return pipeline_.arbiter(); }
 
@@ -104,7 +107,7 @@ class Runner {
         out.max_outstanding = 16;
         out.requests_per_s = 0;
         out.hold_messages = std::clamp<std::size_t>(most_messages(scan), 1024, 1'000'000);
-        out.max_gap_messages = Scanner::max_gap_messages;
+        out.max_gap_messages = 0;  // what is to be believed was decided by the scan: see absurd()
         return out;
     }
 
@@ -114,6 +117,10 @@ class Runner {
         ++played_;
         // Time moves on even where timestamps stand still or go back: by what a packet takes at 100 Gbit/s.
         advance_to(std::max(packet_.ts_ns, clock_ns_ + (packet_.length + 66) * 2 / 25));
+        if (absurd()) [[unlikely]] {
+            ++absurd_;
+            return;
+        }
         const Datagram datagram{packet_.data, packet_.length, packet_.line, settings_.timestamp_kind,
                                 packet_.ts_ns};
         if (!settings_.copy_to_all) {
@@ -125,6 +132,18 @@ class Runner {
             copy.line = line;
             offer(copy);
         }
+    }
+
+    // A number too far ahead, which the scan did not believe, is not offered: copies of one packet on two
+    // lines would confirm each other.
+    bool absurd() const {
+        if (packet_.length < frame::mold_header_bytes || next_session_ == 0) return false;
+        const std::uint64_t sequence = frame::load_be64(packet_.data + 10);
+        const InputSession& session = scan_.sessions[next_session_ - 1];
+        if (sequence <= std::min(session.end, Scanner::max_gap_messages)) [[likely]]
+            return false;
+        const bool own = std::memcmp(session.name.data(), packet_.data, session.name.size()) == 0;
+        return sequence > (own ? session.end : Scanner::max_gap_messages);
     }
 
     void offer(const Datagram& datagram) {
@@ -206,6 +225,7 @@ class Runner {
     bool over_ = false;
     std::size_t next_session_ = 0;
     std::uint64_t played_ = 0;
+    std::uint64_t absurd_ = 0;
     std::int64_t clock_ns_ = 0;
 };
 

@@ -26,6 +26,7 @@ struct Scan {
 class Scanner {
   public:
     static constexpr std::uint64_t max_gap_messages = 10'000'000;
+    static constexpr std::uint64_t highest_number = std::uint64_t{1} << 48;  // no session ever has so many
 
     explicit Scanner(Input& input) : input_(input) { input.rewind(); }
 
@@ -70,6 +71,7 @@ class Scanner {
 
     // A number absurdly far ahead counts only when a second packet goes on from it: the arbiter's rule.
     bool plausible(const frame::MoldPacket& packet, std::uint64_t known) {
+        if (packet.end() > highest_number) return false;
         if (packet.sequence <= known || packet.sequence - known <= max_gap_messages) return true;
         const bool confirmed =
             suspect_ != 0 && packet.sequence >= suspect_ && packet.sequence - suspect_ <= max_gap_messages;
