@@ -47,8 +47,8 @@ struct GapSlot {
 
 // What `stat` shows beside the state.
 struct CounterSlot {
-    char session[16];    // MoldUDP64 session, NUL padded
-    std::int64_t ts_ns;  // UTC, of the copy
+    char session[16];             // MoldUDP64 session, NUL padded
+    std::int64_t ts_ns;           // UTC, of the copy
     std::uint64_t next_sequence;  // at the moment of the copy: adds up with the counters
     Counters counters;
 };
