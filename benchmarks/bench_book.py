@@ -1,11 +1,11 @@
-"""Decode + all books, against itch-book and itchcpp over the same file: interleaved, pinned, ratios of paired rounds.
+"""Decode + all books against itch-book and itchcpp, same file: interleaved, pinned, ratios of paired rounds.
 
     python benchmarks/bench_book.py [--file DAY.itch] [--messages 10000000] [--rounds 7] [--cpu 1]
     python benchmarks/bench_book.py --scaling        # cost against live orders, symbols, levels
     python benchmarks/bench_book.py --callgrind      # instructions per message, bytes per live order
 
-Processor time of the measured thread, file mapped and touched before the clock. A table goes to stdout; JSON, the
-table and a plot to benchmarks/results/.
+Processor time of the measured thread, file mapped and touched before the clock. A table goes to stdout;
+JSON, the table and a plot to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -73,8 +73,14 @@ def build(march: str = "native", name: str = "book_bench") -> Path:
 def simulate(path: Path, messages: int, symbols: int) -> Path:
     """Write a simulated day, once."""
     if not path.exists():
-        command = [sys.executable, "-m", "feedhandler.cli", "simulate", "--output", str(path)]
-        command = [sys.executable, "-c", "from feedhandler.cli import main; main()", *command[3:]]
+        command = [
+            sys.executable,
+            "-c",
+            "from feedhandler.cli import main; main()",
+            "simulate",
+            "--output",
+            str(path),
+        ]
         command += ["--messages", str(messages), "--symbols", str(symbols), "--seed", "1"]
         subprocess.run(command, check=True, cwd=ROOT)
     return path
@@ -137,7 +143,7 @@ def plot(times: dict[str, list[float]], path: Path) -> None:
 
 
 def callgrind(file: Path, cpu: int) -> str:
-    """Instructions per message: two lengths, so that start-up cancels out. Bytes per live order from a whole run."""
+    """Instructions per message (two lengths, so that start-up cancels out); bytes per live order."""
     driver = build("x86-64-v3", "book_bench_v3")  # valgrind knows no AVX-512
     lines = []
     for name, options in OURS.items():
@@ -185,6 +191,24 @@ def scaling(driver: Path, cpu: int, rounds: int) -> dict[str, dict[str, float]]:
     return out
 
 
+def plot_scaling(found: dict[str, dict[str, float]], path: Path) -> None:
+    """One curve a dimension."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(found), figsize=(12, 3.5), sharey=True)
+    for axes, (dimension, values) in zip(panels, found.items(), strict=True):
+        axes.plot([int(value) for value in values], list(values.values()), marker="o")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel({"orders": "live orders", "symbols": "symbols", "levels": "levels a side"}[dimension])
+    panels[0].set_ylabel("nanoseconds per message")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(
@@ -203,6 +227,7 @@ def main() -> None:
     if options.scaling:
         found = scaling(driver, options.cpu, max(1, options.rounds // 2))
         (RESULTS / "book_scaling.json").write_text(json.dumps(found, indent=1))
+        plot_scaling(found, RESULTS / "book_scaling.png")
         return
     file = simulate(options.file, options.messages, options.symbols)
     if options.callgrind:

@@ -1,4 +1,5 @@
 // Decode and books over a BinaryFILE, one thread: nanoseconds per message, as one line of JSON.
+//   book_bench generate [--orders N] [--symbols N] [--levels N] [--packet N]   steady state of a generated flow
 //   book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]
 // --packet N: messages handed over at a time (4096: look-ahead over a file). --publish: mbp-1 and trades to a ring of 64 MiB.
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 
 #include "book/memory.hpp"
 #include "decode/fields.hpp"
+#include "order_flow.hpp"
 #include "publish/ring_writer.hpp"
 #include "record/buffer_publisher.hpp"
 #include "record/normalizer.hpp"
@@ -36,6 +38,7 @@ struct File {
     const std::uint8_t* data;
     std::size_t size;
 
+    explicit File(const std::vector<std::uint8_t>& bytes) : data(bytes.data()), size(bytes.size()) {}
     explicit File(const char* path) {
         const int fd = ::open(path, O_RDONLY);
         struct stat st {};
@@ -58,6 +61,7 @@ struct Options {
     bool publish = false;
     bool mbo = false;
     int repeat = 1;
+    bench::Flow flow;
 };
 
 template <class Normalizer>
@@ -131,6 +135,33 @@ void measure_published(const File& file, const Options& options) {
     measure(ring, file, options);
 }
 
+// Books filled first, without the clock; then two million messages of adds and deletions.
+void measure_generated(const Options& options) {
+    bench::Generator generator(options.flow);
+    book::Reserved<std::byte> table(book::books_file_size, book::Pages::small);
+    record::NullPublisher nobody;
+    record::Normalizer<record::NullPublisher> normalizer(nobody, table.data(), {});
+    std::vector<std::uint8_t> bytes;
+    while (!generator.filled()) {
+        bytes.clear();
+        generator.append(bytes, 100'000);
+        run(normalizer, File(bytes), options);
+    }
+    for (int i = 0; i < 2; ++i) {  // the first time warms up
+        bytes.clear();
+        generator.append(bytes, 2'000'000);
+        const double start = cpu_ns();
+        const std::size_t messages = run(normalizer, File(bytes), options);
+        const double ns = (cpu_ns() - start) / static_cast<double>(messages);
+        const FeedCounters counters = normalizer.counters();
+        if (i == 0) continue;
+        std::printf("{\"orders\": %llu, \"symbols\": %llu, \"levels\": %llu, \"ns_per_message\": %.2f, \"unknown_orders\": %llu}\n",
+                    static_cast<unsigned long long>(counters.orders), static_cast<unsigned long long>(options.flow.symbols),
+                    static_cast<unsigned long long>(options.flow.levels), ns,
+                    static_cast<unsigned long long>(counters.unknown_orders));
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -146,7 +177,14 @@ int main(int argc, char** argv) {
         if (i + 1 == argc) break;
         if (name == "--packet") options.packet = std::strtoull(argv[++i], nullptr, 10);
         if (name == "--repeat") options.repeat = std::atoi(argv[++i]);
+        if (name == "--orders") options.flow.orders = std::strtoull(argv[++i], nullptr, 10);
+        if (name == "--symbols") options.flow.symbols = std::strtoull(argv[++i], nullptr, 10);
+        if (name == "--levels") options.flow.levels = std::strtoull(argv[++i], nullptr, 10);
         if (name == "--limit") options.limit = std::strtoull(argv[++i], nullptr, 10);
+    }
+    if (std::string(argv[1]) == "generate") {
+        measure_generated(options);
+        return 0;
     }
     const File file(argv[1]);
     for (int i = 0; i < options.repeat; ++i) {
