@@ -53,7 +53,7 @@ def problems(path: str | os.PathLike[str], environ: Mapping[str, str] = os.envir
 
 def load_gapfill(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> GapfillConfig:
     """Return the validated configuration of `feedhandler gapfill`; the same rules as `load`."""
-    config, found = _validate(path, environ, GapfillConfig)
+    config, found, _ = _validate(path, environ, GapfillConfig)
     if config is not None:
         found += [Problem(os.fspath(path), key, text) for key, text in _repeated_line_names(config.line)]
     if found or config is None:
@@ -63,41 +63,48 @@ def load_gapfill(path: str | os.PathLike[str], environ: Mapping[str, str] = os.e
 
 def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Config | None, list[Problem]]:
     source = os.fspath(path)
-    config, found = _validate(path, environ, Config)
+    config, found, overridden = _validate(path, environ, Config)
     if config is not None:
         found += [Problem(source, key, text) for key, text in _repeated_line_names(config.line)]
-        found += [Problem(source, key, text, unsupported=True) for key, text in _not_in_this_build(config)]
+        for key, text in _not_in_this_build(config):
+            found.append(Problem(_set_by(key, overridden, source), key, text, unsupported=True))
     return config, found
+
+
+def _set_by(key: str, overridden: Mapping[str, str], source: str) -> str:
+    """Return the variable that set the key, or the list that it is an entry of, else the file."""
+    return overridden.get(key) or overridden.get(key.rpartition("[")[0]) or source
 
 
 def _validate(
     path: str | os.PathLike[str], environ: Mapping[str, str], model: type[M]
-) -> tuple[M | None, list[Problem]]:
+) -> tuple[M | None, list[Problem], dict[str, str]]:
+    """Return the configuration, what is wrong with it, and which variables set which keys."""
     source = os.fspath(path)
     try:
         document = tomllib.loads(Path(path).read_bytes().decode())
     except OSError as error:
-        return None, [Problem(source, "", f"cannot be read: {(error.strerror or str(error)).lower()}")]
+        return None, [Problem(source, "", f"cannot be read: {(error.strerror or str(error)).lower()}")], {}
     except UnicodeDecodeError as error:
-        return None, [Problem(source, "", f"is not UTF-8 text (byte {error.start})")]
+        return None, [Problem(source, "", f"is not UTF-8 text (byte {error.start})")], {}
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return None, [Problem(source, "", f"is not TOML: {str(error).splitlines()[0]}")]
+        return None, [Problem(source, "", f"is not TOML: {str(error).splitlines()[0]}")], {}
     except ValueError as error:  # a NUL in the path
-        return None, [Problem(json.dumps(source), "", f"cannot be read: {error}")]
+        return None, [Problem(json.dumps(source), "", f"cannot be read: {error}")], {}
 
     try:
         overridden = _overrides.apply(document, environ, model)
     except _overrides.OverrideError as error:
-        return None, [Problem(error.variable, error.key, error.text)]
+        return None, [Problem(error.variable, error.key, error.text)], {}
     try:
         config = model.model_validate(document)
     except ValidationError as error:
         found = []
         for detail in error.errors(include_url=False):
             key, text = describe(detail, model)
-            found.append(Problem(overridden.get(key_name(detail["loc"]), source), key, text))
-        return None, found
-    return config, []
+            found.append(Problem(_set_by(key_name(detail["loc"]), overridden, source), key, text))
+        return None, found, overridden
+    return config, [], overridden
 
 
 def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:

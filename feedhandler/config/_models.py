@@ -58,7 +58,7 @@ class Receive(Table):
 class Server(Table):
     """One re-request server."""
 
-    address: checks.ServerEndpoint
+    address: checks.ServerEndpoint = "127.0.0.1:26500"
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -69,9 +69,9 @@ class Server(Table):
 class Snapshot(Table):
     """The snapshot server (GLIMPSE over SoupBinTCP)."""
 
-    address: checks.ServerEndpoint
-    username: str
-    password_file: str
+    address: checks.ServerEndpoint = "127.0.0.1:26600"
+    username: str = "user"
+    password_file: str = "/run/credentials/feedhandler@xnas-itch.service/glimpse"  # noqa: S105 - a path
     first_to_apply_offset: Annotated[int, Field(ge=0, le=1)] = 0
 
 
@@ -91,7 +91,7 @@ class Recovery(Table):
 class Zmq(Table):
     """The ZeroMQ publisher process."""
 
-    endpoint: checks.ZmqEndpoint
+    endpoint: checks.ZmqEndpoint = "tcp://127.0.0.1:26700"
 
 
 class Publish(Table):

@@ -191,7 +191,6 @@ def test_wrong_value_is_named_with_its_key(tmp_path: Path, old: str, new: str, m
             'publish.zmq.endpoint: "udp://x:1" is not a ZeroMQ endpoint '
             '(as in "tcp://127.0.0.1:26700" or "ipc:///run/feed.ipc")',
         ),
-        ("[publish.zmq]\n", "publish.zmq.endpoint: is missing; it is required"),
     ],
 )
 def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, message: str) -> None:
@@ -217,6 +216,10 @@ SNAPSHOT = '[recovery.snapshot]\naddress = "127.0.0.1:26600"\nusername = "u"\npa
             MINIMAL + SNAPSHOT,
             "recovery.snapshot: the snapshot client is not in this build; leave the table out",
         ),
+        (
+            MINIMAL + "[recovery.snapshot]\n",
+            "recovery.snapshot: the snapshot client is not in this build; leave the table out",
+        ),
     ],
 )
 def test_part_that_is_not_in_this_build_says_so(tmp_path: Path, text: str, message: str) -> None:
@@ -225,6 +228,14 @@ def test_part_that_is_not_in_this_build_says_so(tmp_path: Path, text: str, messa
         load(write(tmp_path, text), {})
     assert str(caught.value) == f"{tmp_path}/feed.toml: {message}"
     assert caught.value.exit_code == 2
+
+
+def test_table_that_is_named_alone_has_the_documented_values(tmp_path: Path) -> None:
+    """`[publish.zmq]` and `[[recovery.server]]` without keys stand for the values of the documentation."""
+    config = load(write(tmp_path, MINIMAL + "[[recovery.server]]\n[publish.zmq]\n"), {})
+    assert config.recovery.server[0].address == "127.0.0.1:26500"
+    assert config.publish.zmq is not None
+    assert config.publish.zmq.endpoint == "tcp://127.0.0.1:26700"
 
 
 @pytest.mark.parametrize(
@@ -314,6 +325,12 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
             "names a whole entry of line; name one of its keys: name, group, port, interface, source",
         ),
         ("LINE__0__PORT", "0", "line[0].port: 0 is not a port (1 to 65535)"),
+        ("RECEIVE__MODE", "xdp", 'receive.mode: "xdp" is not in this build; only "socket" is'),
+        (
+            "PUBLISH__SYMBOLS",
+            '["AAPL", ""]',
+            'publish.symbols[1]: "" is not a symbol (1 to 8 ASCII characters without spaces)',
+        ),
     ],
 )
 def test_wrong_override_names_the_variable(tmp_path: Path, variable: str, value: str, message: str) -> None:
