@@ -285,5 +285,5 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("packets", total=None)
+        task = bar.add_task("packets", total=0)
         yield lambda played, total: bar.update(task, completed=played, total=total)

@@ -5,6 +5,8 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -304,3 +306,30 @@ def test_interrupt_ends_it_within_a_second_and_leaves_no_half_files(tmp_path: Pa
     assert time.monotonic() - started < 1
     assert (out, err.strip()) == ("", "")
     assert list((tmp_path / "dbn").iterdir()) == []
+
+
+def test_progress_bar_on_a_terminal(day: Path) -> None:
+    """Only stderr gets it; the result on stdout stays one JSON object."""
+    master, slave = pty.openpty()
+    command = [
+        sys.executable,
+        "-c",
+        "from feedhandler.cli import main; main()",
+        "replay",
+        str(day),
+        DAY,
+        "--json",
+    ]
+    environment = {**os.environ, "TERM": "xterm"}
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=slave, env=environment, timeout=60, check=False
+        )
+        told = os.read(master, 1 << 16)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.returncode == 0, told
+    assert json.loads(done.stdout)["messages"] == 2_000
+    assert b"packets" in told
+    assert b"Traceback" not in told
