@@ -148,8 +148,7 @@ void register_feed(nb::module_& m) {
             nb::arg("timeout_ms"), nb::call_guard<nb::gil_scoped_release>(),
             "End the receive thread; False when it does not within the time.")
         .def_prop_ro("running", &receive::Feed::running, "Is the receive thread in its loop?")
-        .def_prop_ro("progress", &receive::Feed::progress,
-                     "Turns of the receive loop; grows while the thread works.")
+        .def_prop_ro("progress", &receive::Feed::progress, "Grows while the receive thread works.")
         .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })
         .def_prop_ro("memory_locked", &receive::Feed::memory_locked, "Was mlockall granted?")
         .def("events", &feed_events, "Events since the last call, for the log; one thread only.")

@@ -59,6 +59,8 @@ class Feed {
   public:
     using Normalizer = record::Normalizer<publish::RingWriter>;
 
+    // Not each turn: consumers read this cache line before they act, and each write takes it from them.
+    static constexpr std::int64_t heartbeat_interval_ns = 200'000;
     static constexpr std::int64_t counters_interval_ns = 5'000'000;
     static constexpr std::int64_t kernel_stats_interval_ns = 100'000'000;  // these cost a system call a line
 
@@ -127,8 +129,12 @@ class Feed {
     }
     std::int64_t next_deadline() const { return pipeline_.arbiter().next_deadline(); }
     void end_turn(std::int64_t now_ns, std::int64_t monotonic_ns) {
-        channel_.set_next_sequence(pipeline_.arbiter().next_sequence());
-        channel_.heartbeat(monotonic_ns);
+        const std::uint64_t next = pipeline_.arbiter().next_sequence();
+        if (next != next_sequence_) channel_.set_next_sequence(next_sequence_ = next);
+        if (monotonic_ns >= heartbeat_due_ns_) [[unlikely]] {
+            channel_.heartbeat(monotonic_ns);
+            heartbeat_due_ns_ = monotonic_ns + heartbeat_interval_ns;
+        }
         if (monotonic_ns >= counters_due_ns_) [[unlikely]]
             put_counters(now_ns, monotonic_ns);
     }
@@ -237,6 +243,8 @@ class Feed {
     EventQueue events_;
 
     std::int64_t now_ns_ = 0;
+    std::uint64_t next_sequence_ = 0;  // as the channel shows it
+    std::int64_t heartbeat_due_ns_ = 0;
     std::int64_t counters_due_ns_ = 0;
     std::int64_t kernel_stats_due_ns_ = 0;
     std::uint64_t gaps_version_ = 0;
