@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import itch_messages as itch
-from support.dbn_rows import tuples
-from support.model_book import Model
+from tests.support import itch_messages as itch
+from tests.support.dbn_rows import tuples
+from tests.support.model_book import Model
 
 from feedhandler import _core
 

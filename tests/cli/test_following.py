@@ -13,8 +13,8 @@ from pathlib import Path
 
 import databento
 import pytest
-from support import itch_messages as itch
-from support.channels import make_channel, wait_until
+from tests.support import itch_messages as itch
+from tests.support.channels import make_channel, wait_until
 
 from feedhandler import _core
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import databento_dbn
 import numpy as np
 import pytest
-from support import itch_messages as itch
-from support.channels import MBO, make_channel, patterned, wait_until
+from tests.support import itch_messages as itch
+from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 import feedhandler
 from feedhandler import Consumer, FeedState, _core

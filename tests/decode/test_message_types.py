@@ -1,8 +1,8 @@
 """The type and length table, and what is skipped."""
 
 import pytest
-from support import itch_messages as itch
-from support.model_book import LENGTHS
+from tests.support import itch_messages as itch
+from tests.support.model_book import LENGTHS
 
 from feedhandler import _core
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import dpkt
 import pytest
-from support.capture import read_datagrams
-from support.replay_files import Records, play
+from tests.support.capture import read_datagrams
+from tests.support.replay_files import Records, play
 
 from feedhandler.errors import UsageError
 from feedhandler.replay.options import Faults

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from support.channels import make_channel
+from tests.support.channels import make_channel
 
 from feedhandler import _core
 

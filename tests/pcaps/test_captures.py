@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.capture import read_datagrams
+from tests.support.capture import read_datagrams
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # the folder pcaps is not installed

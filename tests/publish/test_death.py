@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.channels import MBO, end, garbage, make_channel, patterned, start_writer, wait_until
+from tests.support.channels import MBO, end, garbage, make_channel, patterned, start_writer, wait_until
 
 from feedhandler import Consumer, FeedState, _core
 from feedhandler.errors import RunError
@@ -65,7 +65,7 @@ def test_stopped_reader_is_lapped_and_reports_the_loss(runtime: Path) -> None:
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parent.parent)!r})
 from feedhandler import Consumer, FeedState
-from support.channels import garbage
+from tests.support.channels import garbage
 read = bad = 0
 with Consumer(sys.argv[1], schemas=["mbo"]) as consumer:
     print("up", flush=True)

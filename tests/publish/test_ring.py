@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.channels import MBO, garbage, make_channel, patterned
+from tests.support.channels import MBO, garbage, make_channel, patterned
 
 from feedhandler import Consumer
 from feedhandler.consumer.schema import DTYPES, SCHEMA_NAMES

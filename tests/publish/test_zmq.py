@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from support import itch_messages as itch
-from support.channels import MBO, make_channel, patterned, wait_until
+from tests.support import itch_messages as itch
+from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 from feedhandler import FeedState
 from feedhandler.publish import Message, ZmqSubscriber

@@ -3,8 +3,8 @@
 import databento_dbn as dbn
 import numpy as np
 import pytest
-from support import itch_messages as itch
-from support.dbn_rows import MESSAGES, rows, tuples
+from tests.support import itch_messages as itch
+from tests.support.dbn_rows import MESSAGES, rows, tuples
 
 from feedhandler import _core
 

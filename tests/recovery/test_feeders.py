@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.capture import read_datagrams
-from support.rewind import NaiveRewind
+from tests.support.capture import read_datagrams
+from tests.support.rewind import NaiveRewind
 
 from feedhandler.errors import UsageError
 from recovery.feeders.capture import feed_capture

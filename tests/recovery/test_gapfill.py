@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.multicast import Sender, free_ports
-from support.wait import wait_for
+from tests.support.multicast import Sender, free_ports
+from tests.support.wait import wait_for
 
 from feedhandler.cli import main
 from feedhandler.config import Gapfill

@@ -13,8 +13,8 @@ from dataclasses import asdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rewind import NaiveRewind
-from support.wait import wait_for
+from tests.support.rewind import NaiveRewind
+from tests.support.wait import wait_for
 
 from feedhandler.errors import RunError
 from recovery.limits import Rate

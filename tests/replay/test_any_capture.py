@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import itch_messages as itch
-from support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
+from tests.support import itch_messages as itch
+from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
 
 from feedhandler.replay.options import Faults, ReplayOptions
 from feedhandler.replay.player import Player

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support import itch_messages as itch
-from support.replay_files import Records, binary_file, play
+from tests.support import itch_messages as itch
+from tests.support.replay_files import Records, binary_file, play
 
 from feedhandler import _core
 from feedhandler.replay.options import Faults

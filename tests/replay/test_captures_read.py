@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from support import itch_messages as itch
-from support.replay_files import (
+from tests.support import itch_messages as itch
+from tests.support.replay_files import (
     COOKED,
     COOKED_V2,
     ETHERNET,

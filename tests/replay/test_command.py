@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import itch_messages as itch
-from support.replay_files import GROUP_A, binary_file, link, mold, pcap, simulated, udp
-from support.wait import wait_for
+from tests.support import itch_messages as itch
+from tests.support.replay_files import GROUP_A, binary_file, link, mold, pcap, simulated, udp
+from tests.support.wait import wait_for
 
 from feedhandler.cli import main
 

@@ -8,7 +8,7 @@ import databento_dbn
 import numpy as np
 import pytest
 import zstandard
-from support.replay_files import Records, play, simulated
+from tests.support.replay_files import Records, play, simulated
 
 from feedhandler.errors import RunError, UsageError
 from feedhandler.replay.dbn_files import DbnFiles

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.replay_files import play
+from tests.support.replay_files import play
 
 PCAPS = Path(__file__).resolve().parents[2] / "pcaps"
 ANSWERS = sorted(PCAPS.glob("*.expected.json"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import dbn_rows, model_book
-from support.replay_files import Records, play, simulated
+from tests.support import dbn_rows, model_book
+from tests.support.replay_files import Records, play, simulated
 
 from feedhandler.replay.options import Faults
 from feedhandler.replay.player import Played, attempts

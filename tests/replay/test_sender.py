@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import itch_messages as itch
-from support.multicast import free_port
-from support.replay_files import binary_file, link, mold, pcap, udp
+from tests.support import itch_messages as itch
+from tests.support.multicast import free_port
+from tests.support.replay_files import binary_file, link, mold, pcap, udp
 
 from feedhandler.cli import main
 from feedhandler.errors import RunError, UsageError

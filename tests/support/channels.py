@@ -19,7 +19,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 import numpy as np
 from feedhandler import _core
-from support.channels import MBO, patterned
+from tests.support.channels import MBO, patterned
 writer = _core.ChannelWriter(sys.argv[1], "test", epoch=time.time_ns(), ring_bytes=1 << 20)
 writer.own()
 writer.set_state(1)
