@@ -1,7 +1,8 @@
 // Decode and books over a BinaryFILE, one thread: nanoseconds per message, as one line of JSON.
-//   book_bench generate [--orders N] [--symbols N] [--levels N] [--packet N]   steady state of a generated flow
-//   book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]
-// --packet N: messages handed over at a time (4096: look-ahead over a file). --publish: mbp-1 and trades to a ring of 64 MiB.
+//   book_bench generate [--orders N] [--symbols N] [--levels N] [--packet N]   steady state of a generated
+//   flow book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]
+// --packet N: messages handed over at a time (4096: look-ahead over a file). --publish: mbp-1 and trades to a
+// ring of 64 MiB.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -47,7 +48,8 @@ struct File {
             std::exit(2);
         }
         size = static_cast<std::size_t>(st.st_size);
-        data = static_cast<const std::uint8_t*>(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0));
+        data = static_cast<const std::uint8_t*>(
+            ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0));
         ::close(fd);
         std::uint64_t sum = 0;  // every page is in the page table before the clock starts
         for (std::size_t i = 0; i < size; i += 4096) sum += data[i];
@@ -116,12 +118,14 @@ void measure(Publisher& publisher, const File& file, const Options& options) {
     struct rusage after {};
     ::getrusage(RUSAGE_SELF, &after);
     const FeedCounters counters = normalizer.counters();
-    std::printf("{\"packet\": %zu, \"publish\": %s, \"messages\": %zu, \"ns_per_message\": %.2f, \"orders\": %llu, "
-                "\"unknown_orders\": %llu, \"refused_orders\": %llu, \"rss_kib\": %ld, \"checksum\": %llu}\n",
-                options.packet, options.publish ? "true" : "false", messages, ns / static_cast<double>(messages),
-                static_cast<unsigned long long>(counters.orders), static_cast<unsigned long long>(counters.unknown_orders),
-                static_cast<unsigned long long>(counters.refused_orders), after.ru_maxrss - before.ru_maxrss,
-                static_cast<unsigned long long>(checksum(normalizer)));
+    std::printf(
+        "{\"packet\": %zu, \"publish\": %s, \"messages\": %zu, \"ns_per_message\": %.2f, \"orders\": %llu, "
+        "\"unknown_orders\": %llu, \"refused_orders\": %llu, \"rss_kib\": %ld, \"checksum\": %llu}\n",
+        options.packet, options.publish ? "true" : "false", messages, ns / static_cast<double>(messages),
+        static_cast<unsigned long long>(counters.orders),
+        static_cast<unsigned long long>(counters.unknown_orders),
+        static_cast<unsigned long long>(counters.refused_orders), after.ru_maxrss - before.ru_maxrss,
+        static_cast<unsigned long long>(checksum(normalizer)));
     std::fflush(stdout);
 }
 
@@ -129,8 +133,9 @@ void measure_published(const File& file, const Options& options) {
     constexpr std::uint64_t capacity = std::uint64_t{64} << 20;
     book::Reserved<std::byte> memory(ring_file_size(capacity), book::Pages::small);
     std::memset(memory.data(), 0, ring_file_size(capacity));
-    const std::uint32_t mask = options.mbo ? dbn::schema_bit(dbn::Schema::mbo)
-                                           : dbn::schema_bit(dbn::Schema::mbp_1) | dbn::schema_bit(dbn::Schema::trades);
+    const std::uint32_t mask =
+        options.mbo ? dbn::schema_bit(dbn::Schema::mbo)
+                    : dbn::schema_bit(dbn::Schema::mbp_1) | dbn::schema_bit(dbn::Schema::trades);
     publish::RingWriter ring(memory.data(), capacity, 1, mask);
     measure(ring, file, options);
 }
@@ -155,10 +160,13 @@ void measure_generated(const Options& options) {
         const double ns = (cpu_ns() - start) / static_cast<double>(messages);
         const FeedCounters counters = normalizer.counters();
         if (i == 0) continue;
-        std::printf("{\"orders\": %llu, \"symbols\": %llu, \"levels\": %llu, \"ns_per_message\": %.2f, \"unknown_orders\": %llu}\n",
-                    static_cast<unsigned long long>(counters.orders), static_cast<unsigned long long>(options.flow.symbols),
-                    static_cast<unsigned long long>(options.flow.levels), ns,
-                    static_cast<unsigned long long>(counters.unknown_orders));
+        std::printf(
+            "{\"orders\": %llu, \"symbols\": %llu, \"levels\": %llu, \"ns_per_message\": %.2f, "
+            "\"unknown_orders\": %llu}\n",
+            static_cast<unsigned long long>(counters.orders),
+            static_cast<unsigned long long>(options.flow.symbols),
+            static_cast<unsigned long long>(options.flow.levels), ns,
+            static_cast<unsigned long long>(counters.unknown_orders));
     }
 }
 
@@ -166,7 +174,9 @@ void measure_generated(const Options& options) {
 
 int main(int argc, char** argv) {
     if (argc < 2) {
-        std::fputs("usage: book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]\n", stderr);
+        std::fputs(
+            "usage: book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]\n",
+            stderr);
         return 2;
     }
     Options options;

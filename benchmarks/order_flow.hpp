@@ -1,5 +1,5 @@
-// Order flow for scaling measurements: so many live orders, symbols and levels a side, activity everywhere. Four fifths of the
-// deletions hit orders of the last few thousand, the rest any.
+// Order flow for scaling measurements: so many live orders, symbols and levels a side, activity everywhere.
+// Four fifths of the deletions hit orders of the last few thousand, the rest any.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +45,11 @@ class Generator {
         return state_ >> 11;
     }
     static void put(std::uint8_t* at, std::uint64_t value, unsigned bytes) {
-        for (unsigned i = 0; i < bytes; ++i) at[i] = static_cast<std::uint8_t>(value >> (8 * (bytes - 1 - i)));
+        for (unsigned i = 0; i < bytes; ++i)
+            at[i] = static_cast<std::uint8_t>(value >> (8 * (bytes - 1 - i)));
     }
-    std::uint8_t* grow(std::vector<std::uint8_t>& out, std::uint16_t length, char type, std::uint16_t symbol) {
+    std::uint8_t* grow(std::vector<std::uint8_t>& out, std::uint16_t length, char type,
+                       std::uint16_t symbol) {
         const std::size_t at = out.size();
         out.resize(at + 2 + length);
         put(&out[at], length, 2);

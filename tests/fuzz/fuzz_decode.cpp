@@ -1,6 +1,6 @@
-// Any bytes as messages through decoding, books and records: no crash, no report of the sanitizers, and books that add up.
-// Input: repeated (length byte, message); the length's top bit set in the first byte of an input chooses tiny pools. A message
-// that starts with 0xFF clears the books.
+// Any bytes as messages through decoding, books and records: no crash, no report of the sanitizers, and books
+// that add up. Input: repeated (length byte, message); the length's top bit set in the first byte of an input
+// chooses tiny pools. A message that starts with 0xFF clears the books.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -30,14 +30,15 @@ void check_views(book::BookSet& books, const std::byte* table) {
         for (const book::Side side : {book::Side::bid, book::Side::ask}) {
             const bool bid = side == book::Side::bid;
             std::uint32_t i = 0;
-            books.for_each_level(static_cast<std::uint16_t>(id), side,
-                                 [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t) {
-                                     if (i >= book::view_levels) return;
-                                     const BookLevel& level = bid ? view.bids[i] : view.asks[i];
-                                     require(level.price == std::int64_t{price} * 100'000, "price of a view");
-                                     require(level.size == size && level.orders == orders, "level of a view");
-                                     ++i;
-                                 });
+            books.for_each_level(
+                static_cast<std::uint16_t>(id), side,
+                [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t) {
+                    if (i >= book::view_levels) return;
+                    const BookLevel& level = bid ? view.bids[i] : view.asks[i];
+                    require(level.price == std::int64_t{price} * 100'000, "price of a view");
+                    require(level.size == size && level.orders == orders, "level of a view");
+                    ++i;
+                });
             require(i == (bid ? view.bid_count : view.ask_count), "count of a view");
         }
     }

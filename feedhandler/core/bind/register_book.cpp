@@ -22,23 +22,27 @@ namespace fh::bind {
 
 namespace {
 
-using LevelTuple = std::tuple<std::uint32_t, std::uint64_t, std::uint32_t>;  // price (4 decimals), size, orders
+using LevelTuple =
+    std::tuple<std::uint32_t, std::uint64_t, std::uint32_t>;  // price (4 decimals), size, orders
 
 // Books and records of messages handed in from Python.
 class BookNormalizer {
   public:
-    BookNormalizer(std::int64_t midnight_ns, std::vector<std::string> symbols, std::uint32_t schema_mask, int state,
-                   std::uint32_t orders, std::uint32_t index_pages, std::uint32_t deep_nodes)
+    BookNormalizer(std::int64_t midnight_ns, std::vector<std::string> symbols, std::uint32_t schema_mask,
+                   int state, std::uint32_t orders, std::uint32_t index_pages, std::uint32_t deep_nodes)
         : file_(book::books_file_size, book::Pages::small),
           publisher_(schema_mask),
-          normalizer_(publisher_, file_.data(), settings(midnight_ns, std::move(symbols), orders, index_pages, deep_nodes)) {
+          normalizer_(publisher_, file_.data(),
+                      settings(midnight_ns, std::move(symbols), orders, index_pages, deep_nodes)) {
         normalizer_.set_state(static_cast<FeedState>(state));
     }
 
-    void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages, std::int64_t ts_recv_ns) {
+    void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages,
+               std::int64_t ts_recv_ns) {
         std::vector<Message> spans;
         for (const nb::bytes& m : messages) {
-            spans.push_back({reinterpret_cast<const std::uint8_t*>(m.c_str()), static_cast<std::uint16_t>(m.size())});
+            spans.push_back(
+                {reinterpret_cast<const std::uint8_t*>(m.c_str()), static_cast<std::uint16_t>(m.size())});
         }
         normalizer_.on_messages(first_sequence, spans, ts_recv_ns, TimestampKind::kernel);
     }
@@ -49,7 +53,8 @@ class BookNormalizer {
         nb::dict out;
         for (std::size_t i = 0; i < dbn::schema_count; ++i) {
             auto& buffer = publisher_.buffer(static_cast<dbn::Schema>(i));
-            out[dbn::schema_names[i]] = nb::bytes(reinterpret_cast<const char*>(buffer.data()), buffer.size());
+            out[dbn::schema_names[i]] =
+                nb::bytes(reinterpret_cast<const char*>(buffer.data()), buffer.size());
             buffer.clear();
         }
         return out;
@@ -65,11 +70,9 @@ class BookNormalizer {
 
     std::vector<LevelTuple> levels(std::uint16_t instrument, bool bids) {
         std::vector<LevelTuple> out;
-        normalizer_.books().for_each_level(
-            instrument, side(bids),
-            [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t) {
-                out.emplace_back(price, size, orders);
-            });
+        normalizer_.books().for_each_level(instrument, side(bids),
+                                           [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders,
+                                               std::uint32_t) { out.emplace_back(price, size, orders); });
         return out;
     }
 
@@ -98,7 +101,8 @@ class BookNormalizer {
         out["ts_event_ns"] = view.ts_event_ns;
         out["bids"] = side_list(view.bids, view.bid_count);
         out["asks"] = side_list(view.asks, view.ask_count);
-        out["trading_status"] = view.trading_status == 0 ? std::string{} : std::string(1, view.trading_status);
+        out["trading_status"] =
+            view.trading_status == 0 ? std::string{} : std::string(1, view.trading_status);
         out["incomplete"] = view.incomplete;
         return out;
     }
@@ -112,7 +116,8 @@ class BookNormalizer {
 
   private:
     static record::NormalizerSettings settings(std::int64_t midnight_ns, std::vector<std::string> symbols,
-                                               std::uint32_t orders, std::uint32_t pages, std::uint32_t nodes) {
+                                               std::uint32_t orders, std::uint32_t pages,
+                                               std::uint32_t nodes) {
         record::NormalizerSettings out;
         out.midnight_ns = midnight_ns;
         out.symbols = std::move(symbols);
@@ -136,23 +141,28 @@ class BookNormalizer {
 }  // namespace
 
 void register_book(nb::module_& m) {
-    nb::class_<BookNormalizer>(m, "BookNormalizer", "Books and DBN records of messages handed in, for tests and inspection.")
-        .def(nb::init<std::int64_t, std::vector<std::string>, std::uint32_t, int, std::uint32_t, std::uint32_t, std::uint32_t>(),
-             nb::arg("midnight_ns") = 0, nb::arg("symbols") = std::vector<std::string>{}, nb::arg("schema_mask") = 0x7F,
-             nb::arg("state") = 1, nb::arg("orders") = 1u << 20, nb::arg("index_pages") = 1u << 10,
-             nb::arg("deep_nodes") = 1u << 18)
-        .def("apply", &BookNormalizer::apply, nb::arg("first_sequence"), nb::arg("messages"), nb::arg("ts_recv_ns") = 0,
-             "Apply messages with consecutive numbers, as one packet.")
+    nb::class_<BookNormalizer>(m, "BookNormalizer",
+                               "Books and DBN records of messages handed in, for tests and inspection.")
+        .def(nb::init<std::int64_t, std::vector<std::string>, std::uint32_t, int, std::uint32_t,
+                      std::uint32_t, std::uint32_t>(),
+             nb::arg("midnight_ns") = 0, nb::arg("symbols") = std::vector<std::string>{},
+             nb::arg("schema_mask") = 0x7F, nb::arg("state") = 1, nb::arg("orders") = 1u << 20,
+             nb::arg("index_pages") = 1u << 10, nb::arg("deep_nodes") = 1u << 18)
+        .def("apply", &BookNormalizer::apply, nb::arg("first_sequence"), nb::arg("messages"),
+             nb::arg("ts_recv_ns") = 0, "Apply messages with consecutive numbers, as one packet.")
         .def("set_state", &BookNormalizer::set_state, "Set the feed's state (number of FeedState).")
-        .def("clear", &BookNormalizer::clear, nb::arg("sequence"), nb::arg("ts_ns"), "Empty all books: messages were lost for good.")
+        .def("clear", &BookNormalizer::clear, nb::arg("sequence"), nb::arg("ts_ns"),
+             "Empty all books: messages were lost for good.")
         .def("take_records", &BookNormalizer::take_records, "Records since the last call: schema to bytes.")
         .def("counters", &BookNormalizer::counters, "Counter names to values.")
         .def("levels", &BookNormalizer::levels, nb::arg("instrument"), nb::arg("bids"),
              "All levels of a side, best first: (price with 4 implied decimals, size, orders).")
         .def("queue", &BookNormalizer::queue, nb::arg("instrument"), nb::arg("bids"), nb::arg("price"),
              "Order references at a price, first in the queue first.")
-        .def("view", &BookNormalizer::view, nb::arg("instrument"), "The book as a reader of the shared table sees it.")
-        .def("instrument", &BookNormalizer::instrument, nb::arg("symbol"), "Instrument id of a symbol, or None.")
+        .def("view", &BookNormalizer::view, nb::arg("instrument"),
+             "The book as a reader of the shared table sees it.")
+        .def("instrument", &BookNormalizer::instrument, nb::arg("symbol"),
+             "Instrument id of a symbol, or None.")
         .def("audit", &BookNormalizer::audit, "What is inconsistent in the books; empty when nothing is.")
         .def_prop_ro("sparse_references", &BookNormalizer::sparse_references, "References held in the hash.")
         .def_prop_ro("index_pages", &BookNormalizer::index_pages, "Pages of the order index in use.");

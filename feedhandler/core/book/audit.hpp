@@ -15,9 +15,11 @@ inline std::string audit_level(const BookSet& books, std::uint16_t instrument, S
                                std::uint64_t size, std::uint32_t orders, std::uint32_t tail) {
     std::uint64_t sum = 0;
     std::uint32_t count = 0;
-    for (std::uint32_t handle = tail, behind = 0; handle != 0; behind = handle, handle = books.order(handle).previous) {
+    for (std::uint32_t handle = tail, behind = 0; handle != 0;
+         behind = handle, handle = books.order(handle).previous) {
         const Order& order = books.order(handle);
-        if (order.instrument != instrument || order.side != side || order.price() != price) return "order in a foreign level";
+        if (order.instrument != instrument || order.side != side || order.price() != price)
+            return "order in a foreign level";
         if (order.next != behind) return "broken queue";
         if (books.find(order.reference) != handle) return "order not found by its reference";
         sum += order.shares;
@@ -34,15 +36,16 @@ inline std::string audit_side(BookSet& books, std::uint16_t instrument, Side sid
     std::string fault;
     std::int64_t last = -1;
     std::uint64_t levels = 0;
-    books.for_each_level(instrument, side,
-                         [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t tail) {
-                             const std::int64_t key = price_key(side, price);
-                             if (key <= last) fault = "levels out of order";
-                             last = key;
-                             ++levels;
-                             live += orders;
-                             if (fault.empty()) fault = audit_level(books, instrument, side, price, size, orders, tail);
-                         });
+    books.for_each_level(
+        instrument, side,
+        [&](std::uint32_t price, std::uint64_t size, std::uint32_t orders, std::uint32_t tail) {
+            const std::int64_t key = price_key(side, price);
+            if (key <= last) fault = "levels out of order";
+            last = key;
+            ++levels;
+            live += orders;
+            if (fault.empty()) fault = audit_level(books, instrument, side, price, size, orders, tail);
+        });
     const unsigned shown = block.side(static_cast<unsigned>(side)).size();
     if (fault.empty() && levels > shown && shown < view_levels) fault = "view not filled";
     return fault.empty() ? fault : fault + " (instrument " + std::to_string(instrument) + ")";

@@ -1,4 +1,5 @@
-// All books of a feed: every order, every level, every instrument. One writer. Knows orders and prices, no venue.
+// All books of a feed: every order, every level, every instrument. One writer. Knows orders and prices, no
+// venue.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +14,9 @@ namespace fh::book {
 
 // Bounds of the pools. Memory is reserved, and used only as far as the feed needs it.
 struct BookLimits {
-    std::uint32_t orders = 1u << 24;      // live at once; 32 bytes each
-    std::uint32_t index_pages = 1u << 13; // of 4,096 references, 16 KiB each
-    std::uint32_t deep_nodes = 1u << 22;  // of up to 16 levels, 384 bytes each
+    std::uint32_t orders = 1u << 24;       // live at once; 32 bytes each
+    std::uint32_t index_pages = 1u << 13;  // of 4,096 references, 16 KiB each
+    std::uint32_t deep_nodes = 1u << 22;   // of up to 16 levels, 384 bytes each
 };
 
 // Rank of a level that lies behind the block's: somewhere past every view.
@@ -40,13 +41,15 @@ class BookSet {
     std::uint32_t live_orders() const { return orders_.live(); }
     const OrderIndex& index() const { return index_; }
 
-    // Puts a new order at the end of its level's queue. The reference must not be live. Returns the rank of its level, or
-    // `refused` when a pool is full: the book is then marked incomplete until the next clear. `place`: of find(), if it still holds.
+    // Puts a new order at the end of its level's queue. The reference must not be live. Returns the rank of
+    // its level, or `refused` when a pool is full: the book is then marked incomplete until the next clear.
+    // `place`: of find(), if it still holds.
     static constexpr unsigned refused = ~0u;
-    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price, std::uint32_t shares,
-                 const Place* place = nullptr) {
+    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price,
+                 std::uint32_t shares, const Place* place = nullptr) {
         Block& b = block(instrument);
-        if (orders_.full()) [[unlikely]] return refuse(b);
+        if (orders_.full()) [[unlikely]]
+            return refuse(b);
         const std::uint32_t handle = orders_.next_handle();
         const unsigned s = static_cast<unsigned>(side);
         const std::uint32_t key = price_key(side, price);
@@ -66,11 +69,13 @@ class BookSet {
         orders_[handle] = {ahead, 0, key, shares, reference, instrument, side, {}};
         orders_[ahead].next = handle;
         place != nullptr ? index_.insert(reference, handle, *place) : index_.insert(reference, handle);
-        if ((b.flags & block_touched) == 0) [[unlikely]] TableWriter::set_flags(b, b.flags | block_touched);
+        if ((b.flags & block_touched) == 0) [[unlikely]]
+            TableWriter::set_flags(b, b.flags | block_touched);
         return rank;
     }
 
-    // Takes shares (at most what is left) off an order; an order without shares leaves. Returns the rank its level had.
+    // Takes shares (at most what is left) off an order; an order without shares leaves. Returns the rank its
+    // level had.
     unsigned take(std::uint32_t handle, std::uint32_t shares, const Place* place = nullptr) {
         Order& order = orders_[handle];
         const bool leaves = shares == order.shares;
@@ -83,7 +88,8 @@ class BookSet {
             const auto slot = static_cast<unsigned>(std::countr_zero(match.equal));
             if (reduce(node.body.levels[slot], handle, order, shares, leaves)) {
                 node.erase(rank, slot);
-                if (is_deep(b, s) && node.size() < view_levels) [[unlikely]] refill(b, s);
+                if (is_deep(b, s) && node.size() < view_levels) [[unlikely]]
+                    refill(b, s);
             }
         } else {
             rank = rank_deep;
@@ -133,10 +139,16 @@ class BookSet {
     }
 
   private:
-    std::uint16_t instrument_of(const Block& b) const { return static_cast<std::uint16_t>(&b - &table_.block(0)); }
+    std::uint16_t instrument_of(const Block& b) const {
+        return static_cast<std::uint16_t>(&b - &table_.block(0));
+    }
     static std::uint8_t deep_flag(unsigned s) { return static_cast<std::uint8_t>(block_deep_bid << s); }
-    static void clear_flag(Block& b, std::uint8_t flag) { TableWriter::set_flags(b, b.flags & ~unsigned{flag}); }
-    DeepSide& deep_side(std::uint16_t instrument, unsigned s) const { return deep_sides_[std::size_t{instrument} * 2 + s]; }
+    static void clear_flag(Block& b, std::uint8_t flag) {
+        TableWriter::set_flags(b, b.flags & ~unsigned{flag});
+    }
+    DeepSide& deep_side(std::uint16_t instrument, unsigned s) const {
+        return deep_sides_[std::size_t{instrument} * 2 + s];
+    }
 
     static unsigned refuse(Block& b) {
         TableWriter::set_flags(b, b.flags | block_incomplete | block_touched);
@@ -167,8 +179,8 @@ class BookSet {
     }
 
     // A level that is new to the block, whose node is full or which lies behind it.
-    bool add_beside_deep(Block& b, unsigned s, unsigned rank, std::uint32_t key, std::uint32_t handle, std::uint32_t shares,
-                         std::uint32_t& ahead) {
+    bool add_beside_deep(Block& b, unsigned s, unsigned rank, std::uint32_t key, std::uint32_t handle,
+                         std::uint32_t shares, std::uint32_t& ahead) {
         DeepSide& side = deep_side(instrument_of(b), s);
         Node node = b.side(s);
         if (rank < node.size()) {

@@ -1,5 +1,6 @@
-// The levels of a side behind its best node: nodes of up to sixteen levels in a sorted directory. A book of ten thousand levels
-// costs one binary search in a few kilobytes and one node. Node pool and directories are reserved at start-up.
+// The levels of a side behind its best node: nodes of up to sixteen levels in a sorted directory. A book of
+// ten thousand levels costs one binary search in a few kilobytes and one node. Node pool and directories are
+// reserved at start-up.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +51,8 @@ class DeepLevels {
         if (free_node_ == 0 && used_nodes_ == node_limit_) return false;
         if (side.count < side.capacity) return true;
         const unsigned size_class = class_of(std::max(side.capacity * 2, min_capacity));
-        return free_words_[size_class] != nullptr || used_words_ + (std::size_t{2} << size_class) <= word_limit_;
+        return free_words_[size_class] != nullptr ||
+               used_words_ + (std::size_t{2} << size_class) <= word_limit_;
     }
 
     DeepPlace find(const DeepSide& side, std::uint32_t key) {
@@ -106,7 +108,9 @@ class DeepLevels {
     static constexpr std::uint32_t min_capacity = 16;  // one line of keys, one of nodes
     static constexpr std::size_t words_spare = table_sides * min_capacity * 2;
     static constexpr unsigned classes = 32;
-    static unsigned class_of(std::uint32_t capacity) { return static_cast<unsigned>(std::bit_width(capacity) - 1); }
+    static unsigned class_of(std::uint32_t capacity) {
+        return static_cast<unsigned>(std::bit_width(capacity) - 1);
+    }
 
     // The last node whose first key is not above the key, else the first.
     static std::uint32_t locate(const DeepSide& side, std::uint32_t key) {
@@ -138,7 +142,8 @@ class DeepLevels {
 
     void insert_node(DeepSide& side, std::uint32_t at, std::uint32_t first_key, std::uint32_t number) {
         if (side.count == side.capacity) grow(side);
-        std::memmove(side.first_keys + at + 1, side.first_keys + at, (side.count - at) * sizeof(std::uint32_t));
+        std::memmove(side.first_keys + at + 1, side.first_keys + at,
+                     (side.count - at) * sizeof(std::uint32_t));
         std::memmove(side.nodes + at + 1, side.nodes + at, (side.count - at) * sizeof(std::uint32_t));
         side.first_keys[at] = first_key;
         side.nodes[at] = number;
@@ -148,7 +153,8 @@ class DeepLevels {
     void erase_node(DeepSide& side, std::uint32_t at) {
         give_back_node(side.nodes[at]);
         --side.count;
-        std::memmove(side.first_keys + at, side.first_keys + at + 1, (side.count - at) * sizeof(std::uint32_t));
+        std::memmove(side.first_keys + at, side.first_keys + at + 1,
+                     (side.count - at) * sizeof(std::uint32_t));
         std::memmove(side.nodes + at, side.nodes + at + 1, (side.count - at) * sizeof(std::uint32_t));
         if (side.count != 0) return;
         give_back_words(side);
@@ -195,8 +201,8 @@ class DeepLevels {
         free_node_ = number;
     }
 
-    Reserved<DeepNode> nodes_;        // 0 is not used
-    Reserved<std::uint32_t> words_;   // directories, in sizes of powers of two
+    Reserved<DeepNode> nodes_;       // 0 is not used
+    Reserved<std::uint32_t> words_;  // directories, in sizes of powers of two
     std::uint32_t node_limit_;
     std::size_t word_limit_;
     std::uint32_t used_nodes_ = 0;

@@ -1,6 +1,6 @@
-// Up to sixteen price levels of one side: a node. Levels keep their slot while they live; a permutation gives their order, so that
-// opening and closing a level moves sixteen bytes and no level. All keys lie in one cache line and are compared at once: how many
-// are better is the rank.
+// Up to sixteen price levels of one side: a node. Levels keep their slot while they live; a permutation gives
+// their order, so that opening and closing a level moves sixteen bytes and no level. All keys lie in one
+// cache line and are compared at once: how many are better is the rank.
 #pragma once
 
 #include <bit>
@@ -27,8 +27,9 @@ struct alignas(64) NodeLevels {
 };
 static_assert(sizeof(NodeLevels) == 320);
 
-// Written by one thread and read by others under a sequence lock: whole words, in program order. Volatile, because gcc takes
-// an atomic builtin for a write to any memory, and would load every pointer of the books again behind each.
+// Written by one thread and read by others under a sequence lock: whole words, in program order. Volatile,
+// because gcc takes an atomic builtin for a write to any memory, and would load every pointer of the books
+// again behind each.
 template <class T>
 inline void store(T& to, T value) {
 #if defined(__SANITIZE_THREAD__)
@@ -50,7 +51,8 @@ inline KeyMatch match_key(const std::uint32_t* keys, std::uint16_t used, std::ui
     const std::uint32_t equal = _mm512_mask_cmpeq_epu32_mask(used, all, wanted);
     const std::uint32_t less = _mm512_mask_cmplt_epu32_mask(used, all, wanted);
 #elif defined(__AVX2__)
-    const __m256i bias = _mm256_set1_epi32(static_cast<int>(0x8000'0000u));  // AVX2 compares signed numbers only
+    const __m256i bias =
+        _mm256_set1_epi32(static_cast<int>(0x8000'0000u));  // AVX2 compares signed numbers only
     const __m256i wanted = _mm256_set1_epi32(static_cast<int>(key ^ 0x8000'0000u));
     std::uint32_t equal = 0;
     std::uint32_t less = 0;
@@ -88,7 +90,8 @@ struct Permutation {
 #if defined(__SSE4_1__)
         // The shuffle leaves a zero at the rank; all slots behind it move up by one.
         const __m128i moved = _mm_shuffle_epi8(load_vector(), shuffles().insert[rank]);
-        save_vector(_mm_or_si128(moved, _mm_and_si128(shuffles().at[rank], _mm_set1_epi8(static_cast<char>(slot)))));
+        save_vector(
+            _mm_or_si128(moved, _mm_and_si128(shuffles().at[rank], _mm_set1_epi8(static_cast<char>(slot)))));
 #else
         const Wide all = load();
         const unsigned bits = 8 * rank;
@@ -123,7 +126,9 @@ struct Permutation {
             for (unsigned rank = 0; rank < node_levels; ++rank) {
                 for (unsigned i = 0; i < 16; ++i) {
                     const auto byte = static_cast<std::uint8_t>(i);
-                    out.insert[rank][i] = i < rank ? byte : i == rank ? 0x80 : static_cast<std::uint8_t>(i - 1);
+                    out.insert[rank][i] = i < rank    ? byte
+                                          : i == rank ? 0x80
+                                                      : static_cast<std::uint8_t>(i - 1);
                     out.erase[rank][i] = i < rank ? byte : i == 15 ? 0x80 : static_cast<std::uint8_t>(i + 1);
                     out.at[rank][i] = i == rank ? 0xFF : 0;
                 }

@@ -15,7 +15,8 @@ inline std::uint32_t price_key(Side side, std::uint32_t price) {
 }
 inline std::uint32_t key_price(Side side, std::uint32_t key) { return price_key(side, key); }
 
-// Half a cache line. Links are pool handles, so that neighbours need no look-up; handle 0 is a dummy, so that they need no branch.
+// Half a cache line. Links are pool handles, so that neighbours need no look-up; handle 0 is a dummy, so that
+// they need no branch.
 struct alignas(32) Order {
     std::uint32_t previous;  // ahead in the queue of its level
     std::uint32_t next;      // behind
@@ -32,7 +33,8 @@ static_assert(sizeof(Order) == 32);
 
 class OrderPool {
   public:
-    explicit OrderPool(std::uint32_t capacity) : orders_(std::size_t{capacity} + 1, Pages::huge), end_(capacity) {}
+    explicit OrderPool(std::uint32_t capacity)
+        : orders_(std::size_t{capacity} + 1, Pages::huge), end_(capacity) {}
 
     Order& operator[](std::uint32_t handle) const { return orders_[handle]; }
     std::uint32_t live() const { return live_; }
@@ -42,7 +44,8 @@ class OrderPool {
     std::uint32_t take() {
         ++live_;
         const std::uint32_t handle = next_handle();
-        const std::uint32_t recycled = free_ != 0;  // used without a branch: the two kinds alternate at random
+        const std::uint32_t recycled =
+            free_ != 0;  // used without a branch: the two kinds alternate at random
         free_ = orders_[handle].next & (0u - recycled);
         used_ += 1 - recycled;
         return handle;

@@ -1,6 +1,6 @@
-// Order reference to order handle. Exchanges hand references out roughly in order, so that recent ones lie close together: pages
-// of 4,096 references, found by their upper bits. Pages are recycled when empty; when there are too many, the oldest gives its
-// survivors to a hash. Nothing depends on density but speed.
+// Order reference to order handle. Exchanges hand references out roughly in order, so that recent ones lie
+// close together: pages of 4,096 references, found by their upper bits. Pages are recycled when empty; when
+// there are too many, the oldest gives its survivors to a hash. Nothing depends on density but speed.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +25,13 @@ class OrderIndex {
     std::uint32_t find(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];
         const std::uint32_t handle = *slot(entry, reference);
-        if (handle == 0 && (entry & in_sparse) != 0) [[unlikely]] return sparse_.find(reference);
+        if (handle == 0 && (entry & in_sparse) != 0) [[unlikely]]
+            return sparse_.find(reference);
         return handle;
     }
 
-    // Where a reference was found, or would go: spares the next look-up. Good until anything else is inserted or erased.
+    // Where a reference was found, or would go: spares the next look-up. Good until anything else is inserted
+    // or erased.
     struct Place {
         std::uint32_t* slot;
         std::uint32_t page;  // 0: none
@@ -38,28 +40,34 @@ class OrderIndex {
         const std::uint32_t entry = directory_[directory_slot(reference)];
         place = {slot(entry, reference), entry & page_mask};
         const std::uint32_t handle = *place.slot;
-        if (handle == 0 && (entry & in_sparse) != 0) [[unlikely]] return sparse_.find(reference);
+        if (handle == 0 && (entry & in_sparse) != 0) [[unlikely]]
+            return sparse_.find(reference);
         return handle;
     }
 
     void insert(std::uint64_t reference, std::uint32_t handle, const Place& place) {
-        if (place.page == 0) [[unlikely]] return insert(reference, handle);
+        if (place.page == 0) [[unlikely]]
+            return insert(reference, handle);
         *place.slot = handle;
         ++pages_[place.page].live;
         ++pages_[place.page].ever;
     }
 
     void erase(std::uint64_t reference, const Place& place) {
-        if (*place.slot == 0) [[unlikely]] return sparse_.erase(reference);
+        if (*place.slot == 0) [[unlikely]]
+            return sparse_.erase(reference);
         *place.slot = 0;
-        if (--pages_[place.page].live == 0) [[unlikely]] close_page(place.page);
+        if (--pages_[place.page].live == 0) [[unlikely]]
+            close_page(place.page);
     }
 
-    // Where a reference is looked up, to be fetched early. (An address, as gcc drops calls that only prefetch.)
+    // Where a reference is looked up, to be fetched early. (An address, as gcc drops calls that only
+    // prefetch.)
     const std::uint32_t* place(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];
         const std::uint32_t* at = slot(entry, reference);
-        if (entry == in_sparse) [[unlikely]] return sparse_.place(reference);  // a range without a page
+        if (entry == in_sparse) [[unlikely]]
+            return sparse_.place(reference);  // a range without a page
         return at;
     }
 
@@ -90,7 +98,8 @@ class OrderIndex {
         }
         *at = 0;
         const std::uint32_t page = entry & page_mask;
-        if (--pages_[page].live == 0) [[unlikely]] close_page(page);
+        if (--pages_[page].live == 0) [[unlikely]]
+            close_page(page);
     }
 
     void clear() {
@@ -110,14 +119,15 @@ class OrderIndex {
     std::uint32_t sparse_references() const { return sparse_.size(); }
 
   private:
-    // References beyond the directory (2^36, twenty times a busy day's) are always hashed: its last entry says so.
+    // References beyond the directory (2^36, twenty times a busy day's) are always hashed: its last entry
+    // says so.
     static constexpr std::uint64_t directory_size = std::uint64_t{1} << (36 - page_bits);
     static constexpr std::uint32_t in_sparse = 1u << 31;
     static constexpr std::uint32_t page_mask = in_sparse - 1;
 
     struct Page {
         std::uint16_t live;
-        std::uint16_t ever;  // insertions; wraps, as it only tells sparse from dense
+        std::uint16_t ever;   // insertions; wraps, as it only tells sparse from dense
         std::uint32_t older;  // toward oldest_; free pages: the next free one
         std::uint32_t newer;
         std::uint32_t directory_slot;
@@ -134,7 +144,8 @@ class OrderIndex {
 
     bool open_page(std::uint64_t at) {
         if (at == directory_size) return false;
-        // A run of pages that died nearly empty: these references are sparse. Try a page now and then all the same.
+        // A run of pages that died nearly empty: these references are sparse. Try a page now and then all the
+        // same.
         if (sparse_score_ >= 16 && (++sparse_tries_ & 63) != 0) return false;
         std::uint32_t page = free_;
         if (page != 0) {

@@ -1,5 +1,5 @@
-// Order reference to handle by hashing, for references that are far from their neighbours. Open addressing, linear probing,
-// deletion by shifting back, so that it never fills up with tombstones.
+// Order reference to handle by hashing, for references that are far from their neighbours. Open addressing,
+// linear probing, deletion by shifting back, so that it never fills up with tombstones.
 #pragma once
 
 #include <bit>
@@ -62,7 +62,9 @@ class SparseIndex {
         std::uint32_t handle;  // 0: free
         std::uint32_t reserved;
     };
-    std::uint64_t home(std::uint64_t reference) const { return (reference * 0x9E3779B97F4A7C15ull) >> shift_; }
+    std::uint64_t home(std::uint64_t reference) const {
+        return (reference * 0x9E3779B97F4A7C15ull) >> shift_;
+    }
 
     std::uint64_t mask_;
     unsigned shift_;

@@ -1,14 +1,14 @@
-// Layout of the shared `books` file: a header, a directory of (instrument id, symbol), and one cache-line aligned block for each
-// instrument id. A block holds the best levels of the book itself, not a copy, under a sequence lock: the version is odd while the
-// receive thread changes it.
+// Layout of the shared `books` file: a header, a directory of (instrument id, symbol), and one cache-line
+// aligned block for each instrument id. A block holds the best levels of the book itself, not a copy, under a
+// sequence lock: the version is odd while the receive thread changes it.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
-#include "levels.hpp"
 #include "../publish/layout.hpp"
+#include "levels.hpp"
 
 namespace fh::book {
 
@@ -30,10 +30,11 @@ struct alignas(cache_line) Block {
     std::uint64_t version;   // sequence lock
     std::uint64_t sequence;  // of the last message that changed the book
     std::int64_t ts_event_ns;
-    Permutation order[2];    // by Side
+    Permutation order[2];  // by Side
     std::uint16_t used[2];
-    char trading_status;     // as the exchange sends it (H halted, P paused, Q quotation only, T trading); 0 = not told yet
-    std::uint8_t flags;      // BlockFlag
+    char trading_status;  // as the exchange sends it (H halted, P paused, Q quotation only, T trading); 0 =
+                          // not told yet
+    std::uint8_t flags;   // BlockFlag
     std::uint8_t reserved[2];
     NodeLevels sides[2];
 
@@ -51,12 +52,13 @@ static_assert(sizeof(DirectoryEntry) == 16);
 struct alignas(4096) TableHeader {
     std::atomic<std::uint64_t> magic;  // last field to be written
     std::uint32_t version;
-    std::uint32_t block_size;          // bytes
-    std::uint32_t instruments;         // blocks
-    std::uint32_t levels;              // that a view shows
+    std::uint32_t block_size;   // bytes
+    std::uint32_t instruments;  // blocks
+    std::uint32_t levels;       // that a view shows
     std::uint64_t directory_offset;
     std::uint64_t blocks_offset;
-    alignas(cache_line) std::atomic<std::uint32_t> directory_count;  // entries; grows only, an entry's symbol may change
+    alignas(cache_line)
+        std::atomic<std::uint32_t> directory_count;  // entries; grows only, an entry's symbol may change
 };
 
 inline constexpr std::uint64_t directory_offset = sizeof(TableHeader);

@@ -54,19 +54,22 @@ inline bool copy_block(const book::Block& from, book::Block& to) {
     return true;
 }
 
-inline std::uint32_t copy_side(book::Block& block, book::Side side, std::array<BookLevel, book::view_levels>& out) {
+inline std::uint32_t copy_side(book::Block& block, book::Side side,
+                               std::array<BookLevel, book::view_levels>& out) {
     const book::Node node = block.side(static_cast<unsigned>(side));
     const unsigned count = std::min(node.size(), book::view_levels);
     for (unsigned rank = 0; rank < count; ++rank) {
         const book::Level& level = node.level_at(rank);
-        out[rank] = {std::int64_t{book::key_price(side, node.key_at(rank))} * 100'000, level.size, level.orders};
+        out[rank] = {std::int64_t{book::key_price(side, node.key_at(rank))} * 100'000, level.size,
+                     level.orders};
     }
     return count;
 }
 
 }  // namespace detail
 
-// `books_file`: the start of the mapping, at least books_file_size bytes. An instrument that was never named has no book.
+// `books_file`: the start of the mapping, at least books_file_size bytes. An instrument that was never named
+// has no book.
 inline ReadResult read_book(const std::byte* books_file, std::uint32_t instrument_id, BookView& out) {
     if (instrument_id >= book::table_instruments) return ReadResult::no_such_instrument;
     const auto& from = reinterpret_cast<const book::Block*>(books_file + book::blocks_offset)[instrument_id];

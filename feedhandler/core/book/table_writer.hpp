@@ -1,5 +1,5 @@
-// The one writer's view of the `books` file. Give it zeroed memory of books_file_size bytes (a sparse file: what is not touched
-// takes no room).
+// The one writer's view of the `books` file. Give it zeroed memory of books_file_size bytes (a sparse file:
+// what is not touched takes no room).
 #pragma once
 
 #include <array>
@@ -33,7 +33,8 @@ class TableWriter {
     std::uint32_t symbols() const { return header_.directory_count.load(std::memory_order_relaxed); }
     const DirectoryEntry& entry(std::uint32_t i) const { return directory_[i]; }
 
-    // function(instrument id) for each that has a symbol, rising. The blocks of the others are never touched: a sparse file.
+    // function(instrument id) for each that has a symbol, rising. The blocks of the others are never touched:
+    // a sparse file.
     template <class Function>
     void for_each_named(Function&& function) const {
         for (std::size_t i = 0; i < named_.size(); ++i) {
@@ -48,7 +49,8 @@ class TableWriter {
         Block& b = block(instrument);
         std::uint32_t i = count;
         if ((b.flags & block_known) != 0) {
-            for (i = 0; directory_[i].instrument_id != instrument; ++i) {}
+            for (i = 0; directory_[i].instrument_id != instrument; ++i) {
+            }
         }
         store(directory_[i].instrument_id, std::uint32_t{instrument});
         store(directory_[i].symbol, symbol);

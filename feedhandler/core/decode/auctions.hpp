@@ -1,4 +1,5 @@
-// Messages about auctions: I (net order imbalance), N (retail interest), O (direct listing with capital raise).
+// Messages about auctions: I (net order imbalance), N (retail interest), O (direct listing with capital
+// raise).
 #pragma once
 
 #include "decode/fields.hpp"

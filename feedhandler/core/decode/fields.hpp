@@ -39,7 +39,8 @@ struct AnyMessage {
     std::uint8_t type() const { return p[0]; }
     std::uint16_t instrument() const { return be16(p + 1); }
     std::uint16_t tracking() const { return be16(p + 3); }
-    // Nanoseconds since midnight of the exchange. Eight bytes are read from one before the field: it starts at 5.
+    // Nanoseconds since midnight of the exchange. Eight bytes are read from one before the field: it starts
+    // at 5.
     std::uint64_t timestamp_ns() const { return be64(p + 3) & 0xFFFF'FFFF'FFFFull; }
 };
 

@@ -1,5 +1,5 @@
-// Messages about one instrument's definition and trading state: R, H, Y, L, K, J, h. Codes stay raw bytes: the exchange adds
-// values without a new version.
+// Messages about one instrument's definition and trading state: R, H, Y, L, K, J, h. Codes stay raw bytes:
+// the exchange adds values without a new version.
 #pragma once
 
 #include "decode/fields.hpp"
@@ -25,7 +25,9 @@ struct StockDirectory : AnyMessage {
 
 struct TradingAction : AnyMessage {
     std::uint64_t stock() const { return alpha8(p + 11); }
-    char state() const { return static_cast<char>(p[19]); }  // H halted, P paused, Q quotation only, T trading
+    char state() const {
+        return static_cast<char>(p[19]);
+    }  // H halted, P paused, Q quotation only, T trading
     const char* reason() const { return reinterpret_cast<const char*>(p + 21); }  // 4 bytes
 };
 

@@ -10,7 +10,9 @@ struct SystemEvent : AnyMessage {
 };
 
 struct DeclineLevels : AnyMessage {
-    std::uint64_t level(unsigned number) const { return be64(p + 11 + 8 * (number - 1)); }  // 1..3, 8 implied decimals
+    std::uint64_t level(unsigned number) const {
+        return be64(p + 11 + 8 * (number - 1));
+    }  // 1..3, 8 implied decimals
 };
 
 struct DeclineStatus : AnyMessage {

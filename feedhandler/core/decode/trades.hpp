@@ -13,7 +13,9 @@ struct Trade : AnyMessage {
 };
 
 struct CrossTrade : AnyMessage {
-    std::uint64_t shares() const { return be64(p + 11); }  // 64 bits, unlike every other share count of a trade
+    std::uint64_t shares() const {
+        return be64(p + 11);
+    }  // 64 bits, unlike every other share count of a trade
     std::uint64_t stock() const { return alpha8(p + 19); }
     std::uint32_t price() const { return be32(p + 27); }
     std::uint64_t match_number() const { return be64(p + 31); }

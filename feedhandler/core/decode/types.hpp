@@ -1,4 +1,5 @@
-// The 23 message types of ITCH 5.0 and their lengths (Nasdaq TotalView-ITCH 5.0 specification, 2023-04-28 revision).
+// The 23 message types of ITCH 5.0 and their lengths (Nasdaq TotalView-ITCH 5.0 specification, 2023-04-28
+// revision).
 #pragma once
 
 #include <array>

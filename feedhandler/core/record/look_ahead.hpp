@@ -1,6 +1,7 @@
-// Fetches what a later message will need, in stages: an address that hangs on another is asked for one stage later, when that
-// one has arrived. A dependent cache miss costs as much as all the rest of a message, and so does a branch on the type that is
-// guessed wrong: stages have none, messages that are no orders go through them as harmless ones.
+// Fetches what a later message will need, in stages: an address that hangs on another is asked for one stage
+// later, when that one has arrived. A dependent cache miss costs as much as all the rest of a message, and so
+// does a branch on the type that is guessed wrong: stages have none, messages that are no orders go through
+// them as harmless ones.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +19,9 @@ namespace fh::record {
 
 class LookAhead {
   public:
-    // Messages that go through a stage together: while the last of them ask, what the first asked for arrives.
-    static constexpr std::size_t batch = 32;
+    // Messages that go through a stage together: while the last of them ask, what the first asked for
+    // arrives.
+    static constexpr std::size_t batch = 64;
 
     explicit LookAhead(const book::BookSet& books) : books_(books) {}
 
@@ -38,7 +40,8 @@ class LookAhead {
         for (std::size_t i = 0; i < deep; ++i) fifth(*deep_[i]);
     }
 
-    // Of a lone message there is nothing to overlap with but its own lines: the book's are asked for before the order is known.
+    // Of a lone message there is nothing to overlap with but its own lines: the book's are asked for before
+    // the order is known.
     void fetch_book(const Message& message) const {
         const std::uint8_t* p = message.length >= 19 ? message.data : nothing;
         const book::Block& block = books_.block(decode::be16(p + 1));
@@ -63,14 +66,17 @@ class LookAhead {
     };
 
     static std::uint32_t mask_of(bool condition) { return 0u - static_cast<std::uint32_t>(condition); }
-    static std::uint32_t choose(std::uint32_t mask, std::uint32_t yes, std::uint32_t no) { return no ^ ((yes ^ no) & mask); }
+    static std::uint32_t choose(std::uint32_t mask, std::uint32_t yes, std::uint32_t no) {
+        return no ^ ((yes ^ no) & mask);
+    }
     static book::KeyMatch match(const Plan& plan) {
         return book::match_key(plan.block->sides[plan.side].keys, plan.block->used[plan.side], plan.key);
     }
     // The level's; of a level that is to be opened, the slot it will get.
     static const book::Level& level(const Plan& plan, const book::KeyMatch& match) {
         const std::uint32_t open = ~(std::uint32_t{plan.block->used[plan.side]} << 16) & 0xFFFF'0000u;
-        const auto slot = static_cast<std::uint32_t>(std::countr_zero(match.equal | open)) % book::node_levels;
+        const auto slot =
+            static_cast<std::uint32_t>(std::countr_zero(match.equal | open)) % book::node_levels;
         return plan.block->sides[plan.side].levels[slot];
     }
 
@@ -109,7 +115,8 @@ class LookAhead {
         const book::Level& at = level(out, found);
         __builtin_prefetch(&at, 1);
         // Not read of other messages: their level's line is not there yet.
-        const auto joins = static_cast<std::uintptr_t>(std::int64_t{static_cast<std::int32_t>(out.adds & mask_of(found.equal != 0))});
+        const auto joins = static_cast<std::uintptr_t>(
+            std::int64_t{static_cast<std::int32_t>(out.adds & mask_of(found.equal != 0))});
         const auto absent = reinterpret_cast<std::uintptr_t>(&none);
         const auto tail = absent ^ ((absent ^ reinterpret_cast<std::uintptr_t>(&at.tail)) & joins);
         __builtin_prefetch(&books_.order(*reinterpret_cast<const std::uint32_t*>(tail)), 1);

@@ -1,4 +1,5 @@
-// Decoded messages into books and normalized records: the one place that knows what a message of the venue does to a book.
+// Decoded messages into books and normalized records: the one place that knows what a message of the venue
+// does to a book.
 #pragma once
 
 #include <array>
@@ -31,12 +32,13 @@ struct NormalizerSettings {
     book::BookLimits limits;
 };
 
-// Publisher: void* claim(dbn::Schema, std::uint32_t sequence_low); void commit(); std::uint32_t schema_mask() const.
+// Publisher: void* claim(dbn::Schema, std::uint32_t sequence_low); void commit(); std::uint32_t schema_mask()
+// const.
 template <class Publisher>
 class Normalizer {
   public:
-    // `books_file`: zeroed memory of book::books_file_size bytes, the shared table. It, the settings' memory and the publisher
-    // outlive the normalizer.
+    // `books_file`: zeroed memory of book::books_file_size bytes, the shared table. It, the settings' memory
+    // and the publisher outlive the normalizer.
     Normalizer(Publisher& publisher, std::byte* books_file, const NormalizerSettings& settings)
         : publisher_(publisher), books_(books_file, settings.limits), ahead_(books_), settings_(settings) {
         for (const std::string& symbol : settings.symbols) wanted_.push_back(padded(symbol));
@@ -54,8 +56,10 @@ class Normalizer {
     book::BookSet& books() { return books_; }
     const book::BookSet& books() const { return books_; }
 
-    // Messages with consecutive numbers, in feed order. No record of a message is visible before the books are as after it.
-    void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns, TimestampKind) {
+    // Messages with consecutive numbers, in feed order. No record of a message is visible before the books
+    // are as after it.
+    void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns,
+                     TimestampKind) {
         stamp_.ts_recv_ns = ts_recv_ns;
         counters_.messages += messages.size();
         if (messages.size() == 1) {
@@ -70,8 +74,8 @@ class Normalizer {
         }
     }
 
-    // All books are void: messages up to `sequence` are lost for good (0: a new session starts). Told for every instrument that
-    // had an order since the last time.
+    // All books are void: messages up to `sequence` are lost for good (0: a new session starts). Told for
+    // every instrument that had an order since the last time.
     void on_clear(std::uint64_t sequence, std::int64_t ts_ns) {
         stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
         books_.table().for_each_named([&](std::uint16_t instrument) { clear_book(instrument); });
@@ -109,32 +113,49 @@ class Normalizer {
         stamp_.ts_event_ns = settings_.midnight_ns + static_cast<std::int64_t>(any.timestamp_ns());
         switch (Type{p[0]}) {
             case Type::add_order:
-            case Type::add_order_mpid: return add({{p}});
-            case Type::order_delete: return remove({{p}});
-            case Type::order_replace: return replace({{p}});
-            case Type::order_executed: return execute({{p}});
-            case Type::order_executed_with_price: return execute_with_price({{{p}}});
-            case Type::order_cancel: return cancel({{p}});
-            case Type::trade: return trade({{p}});
-            case Type::cross_trade: return cross({{p}});
-            case Type::imbalance: return imbalance({{p}});
-            case Type::stock_directory: return directory({{p}});
-            case Type::trading_action: return trading_action({{p}});
-            case Type::operational_halt: return operational_halt({{p}});
-            case Type::short_sale_restriction: return short_sale_restriction({{p}});
-            case Type::participant_position: return name(any.instrument(), decode::ParticipantPosition{{p}}.stock());
+            case Type::add_order_mpid:
+                return add({{p}});
+            case Type::order_delete:
+                return remove({{p}});
+            case Type::order_replace:
+                return replace({{p}});
+            case Type::order_executed:
+                return execute({{p}});
+            case Type::order_executed_with_price:
+                return execute_with_price({{{p}}});
+            case Type::order_cancel:
+                return cancel({{p}});
+            case Type::trade:
+                return trade({{p}});
+            case Type::cross_trade:
+                return cross({{p}});
+            case Type::imbalance:
+                return imbalance({{p}});
+            case Type::stock_directory:
+                return directory({{p}});
+            case Type::trading_action:
+                return trading_action({{p}});
+            case Type::operational_halt:
+                return operational_halt({{p}});
+            case Type::short_sale_restriction:
+                return short_sale_restriction({{p}});
+            case Type::participant_position:
+                return name(any.instrument(), decode::ParticipantPosition{{p}}.stock());
             case Type::ipo_quoting_period:
             case Type::auction_collar:
             case Type::retail_interest:
-            case Type::direct_listing: return name(any.instrument(), decode::alpha8(p + 11));
+            case Type::direct_listing:
+                return name(any.instrument(), decode::alpha8(p + 11));
             case Type::system_event:
             case Type::decline_levels:
             case Type::decline_status:
-            case Type::broken_trade: return;
+            case Type::broken_trade:
+                return;
         }
     }
 
-    // ---- orders -----------------------------------------------------------------------------------------------------------
+    // ---- orders
+    // -----------------------------------------------------------------------------------------------------------
 
     void add(decode::AddOrder m) {
         const std::uint16_t instrument = m.instrument();
@@ -142,12 +163,14 @@ class Normalizer {
         const Side side = m.side() == 'B' ? Side::bid : Side::ask;
         book::BookSet::Place place;
         const std::uint32_t live = books_.find(m.reference(), place);
-        if (live != 0) [[unlikely]] return add_over_live(m, instrument, side, live);
+        if (live != 0) [[unlikely]]
+            return add_over_live(m, instrument, side, live);
         book::Block& block = books_.block(instrument);
         book::TableWriter::begin(block);
         const unsigned rank = books_.add(m.reference(), instrument, side, m.price(), m.shares(), &place);
         end(block);
-        if (rank == book::BookSet::refused) [[unlikely]] return refused();
+        if (rank == book::BookSet::refused) [[unlikely]]
+            return refused();
         if (!wanted(block)) return;
         added(instrument, block, m.reference(), side, m.price(), m.shares(), rank, rank);
         publisher_.commit();
@@ -156,14 +179,16 @@ class Normalizer {
     void remove(decode::OrderDelete m) {
         book::BookSet::Place place;
         const std::uint32_t handle = books_.find(m.reference(), place);
-        if (handle == 0) [[unlikely]] return unknown_order();
+        if (handle == 0) [[unlikely]]
+            return unknown_order();
         take_off(handle, books_.order(handle).shares, &place);
     }
 
     void cancel(decode::OrderCancel m) {
         book::BookSet::Place place;
         const std::uint32_t handle = books_.find(m.reference(), place);
-        if (handle == 0) [[unlikely]] return unknown_order();
+        if (handle == 0) [[unlikely]]
+            return unknown_order();
         take_off(handle, at_most(m.shares(), books_.order(handle).shares), &place);
     }
 
@@ -183,14 +208,16 @@ class Normalizer {
     void execute(decode::OrderExecuted m) {
         book::BookSet::Place place;
         const std::uint32_t handle = books_.find(m.reference(), place);
-        if (handle == 0) [[unlikely]] return unknown_order();
+        if (handle == 0) [[unlikely]]
+            return unknown_order();
         fill(handle, m.shares(), true, books_.order(handle).price(), place);
     }
 
     void execute_with_price(decode::OrderExecutedWithPrice m) {
         book::BookSet::Place place;
         const std::uint32_t handle = books_.find(m.reference(), place);
-        if (handle == 0) [[unlikely]] return unknown_order();
+        if (handle == 0) [[unlikely]]
+            return unknown_order();
         fill(handle, m.shares(), m.printable(), m.price(), place);
     }
 
@@ -219,31 +246,38 @@ class Normalizer {
 
     void replace(decode::OrderReplace m) {
         const std::uint32_t handle = books_.find(m.old_reference());
-        if (handle == 0) [[unlikely]] return unknown_order();
+        if (handle == 0) [[unlikely]]
+            return unknown_order();
         const book::Order order = books_.order(handle);
-        const std::uint32_t live = m.new_reference() == m.old_reference() ? 0 : books_.find(m.new_reference());
-        if (live != 0) [[unlikely]] return replace_over_live(m, handle, live);
+        const std::uint32_t live =
+            m.new_reference() == m.old_reference() ? 0 : books_.find(m.new_reference());
+        if (live != 0) [[unlikely]]
+            return replace_over_live(m, handle, live);
         book::Block& block = books_.block(order.instrument);
         book::TableWriter::begin(block);
         const unsigned old_rank = books_.take(handle, order.shares);
-        const unsigned rank = books_.add(m.new_reference(), order.instrument, order.side, m.price(), m.shares());
+        const unsigned rank =
+            books_.add(m.new_reference(), order.instrument, order.side, m.price(), m.shares());
         end(block);
         const bool gone = rank == book::BookSet::refused;  // the new order found no room
-        if (gone) [[unlikely]] refused();
+        if (gone) [[unlikely]]
+            refused();
         if (!wanted(block)) return;
         cancelled(order, order.shares, gone ? dbn::f_last : 0);
         if (gone) [[unlikely]] {
-            levels(order.instrument, block, {price_1e9(order.price()), order.shares, 'C', letter(order.side), old_rank},
-                   old_rank);
+            levels(order.instrument, block,
+                   {price_1e9(order.price()), order.shares, 'C', letter(order.side), old_rank}, old_rank);
             return publisher_.commit();
         }
-        const bool same = m.price() == order.price() && m.shares() == order.shares;  // the levels are as they were
+        const bool same =
+            m.price() == order.price() && m.shares() == order.shares;  // the levels are as they were
         added(order.instrument, block, m.new_reference(), order.side, m.price(), m.shares(),
               rank < book::view_levels ? rank : old_rank, same ? book::rank_deep : std::min(rank, old_rank));
         publisher_.commit();
     }
 
-    // ---- messages that contradict the books: rare, told as exactly as the rest ----------------------------------------------
+    // ---- messages that contradict the books: rare, told as exactly as the rest
+    // ----------------------------------------------
 
     // The levels a view covers, to see whether a message of several steps changed them in the end.
     struct View {
@@ -263,13 +297,16 @@ class Normalizer {
         unsigned first_difference(const View& other) const {
             for (unsigned rank = 0; rank < book::view_levels; ++rank) {
                 if (std::memcmp(&levels[rank], &other.levels[rank], sizeof(levels[rank])) != 0) return rank;
-                if (sizes[rank * 2] != other.sizes[rank * 2] || sizes[rank * 2 + 1] != other.sizes[rank * 2 + 1]) return rank;
+                if (sizes[rank * 2] != other.sizes[rank * 2] ||
+                    sizes[rank * 2 + 1] != other.sizes[rank * 2 + 1])
+                    return rank;
             }
             return book::rank_deep;
         }
     };
 
-    // An order of a reference that is to be used again leaves first, in a record of its own when it is another instrument's.
+    // An order of a reference that is to be used again leaves first, in a record of its own when it is
+    // another instrument's.
     void drop_live(std::uint32_t live, std::uint16_t instrument) {
         const book::Order old = books_.order(live);
         unknown_order();
@@ -294,26 +331,30 @@ class Normalizer {
         books_.take(handle, order.shares);
         if (wanted(block)) cancelled(order, order.shares, 0);
         drop_live(live, order.instrument);
-        finish_over_live(block, before, order.instrument, m.new_reference(), order.side, m.price(), m.shares());
+        finish_over_live(block, before, order.instrument, m.new_reference(), order.side, m.price(),
+                         m.shares());
     }
 
-    void finish_over_live(book::Block& block, const View& before, std::uint16_t instrument, std::uint64_t reference, Side side,
-                          std::uint32_t price, std::uint32_t shares) {
+    void finish_over_live(book::Block& block, const View& before, std::uint16_t instrument,
+                          std::uint64_t reference, Side side, std::uint32_t price, std::uint32_t shares) {
         const unsigned rank = books_.add(reference, instrument, side, price, shares);
         end(block);
         const bool gone = rank == book::BookSet::refused;
-        if (gone) [[unlikely]] refused();
+        if (gone) [[unlikely]]
+            refused();
         if (!wanted(block)) return;
         const unsigned changed = before.first_difference(View(block));
         if (gone) [[unlikely]] {
             levels(instrument, block, {price_1e9(price), 0, 'C', letter(side), changed}, changed);
             return publisher_.commit();
         }
-        added(instrument, block, reference, side, price, shares, rank < book::view_levels ? rank : changed, changed);
+        added(instrument, block, reference, side, price, shares, rank < book::view_levels ? rank : changed,
+              changed);
         publisher_.commit();
     }
 
-    // ---- prints and states --------------------------------------------------------------------------------------------------
+    // ---- prints and states
+    // --------------------------------------------------------------------------------------------------
 
     void trade(decode::Trade m) {
         name(m.instrument(), m.stock());
@@ -336,7 +377,8 @@ class Normalizer {
 
     void imbalance(decode::Imbalance m) {
         name(m.instrument(), m.stock());
-        auto* out = state_record<dbn::Imbalance>(m.instrument(), dbn::Schema::imbalance, dbn::RType::imbalance);
+        auto* out =
+            state_record<dbn::Imbalance>(m.instrument(), dbn::Schema::imbalance, dbn::RType::imbalance);
         if (out == nullptr) return;
         fill_imbalance(*out, m);
         publisher_.commit();
@@ -345,7 +387,8 @@ class Normalizer {
     void directory(decode::StockDirectory m) {
         book::Block& block = books_.block(m.instrument());
         set_name(block, m.instrument(), m.stock());
-        auto* out = state_record<dbn::InstrumentDef>(m.instrument(), dbn::Schema::definition, dbn::RType::definition);
+        auto* out =
+            state_record<dbn::InstrumentDef>(m.instrument(), dbn::Schema::definition, dbn::RType::definition);
         if (out == nullptr) return;
         fill_definition(*out, m, settings_.exchange);
         publisher_.commit();
@@ -379,17 +422,21 @@ class Normalizer {
     template <class Record>
     Record* state_record(std::uint16_t instrument, dbn::Schema schema, dbn::RType rtype) {
         if (!publishes(schema) || !wanted(books_.block(instrument))) return nullptr;
-        Record& out = begin_record<Record>(publisher_.claim(schema, stamp_.sequence_low()), rtype, stamp_, instrument);
+        Record& out =
+            begin_record<Record>(publisher_.claim(schema, stamp_.sequence_low()), rtype, stamp_, instrument);
         out.ts_recv = static_cast<std::uint64_t>(stamp_.ts_recv_ns);
         return &out;
     }
 
-    // ---- records ------------------------------------------------------------------------------------------------------------
+    // ---- records
+    // ------------------------------------------------------------------------------------------------------------
 
-    bool publishes(dbn::Schema schema) const { return (publisher_.schema_mask() & dbn::schema_bit(schema)) != 0; }
+    bool publishes(dbn::Schema schema) const {
+        return (publisher_.schema_mask() & dbn::schema_bit(schema)) != 0;
+    }
 
-    void mbo(std::uint16_t instrument, char action, char side, std::uint64_t order_id, std::int64_t price, std::uint32_t size,
-             unsigned flags) {
+    void mbo(std::uint16_t instrument, char action, char side, std::uint64_t order_id, std::int64_t price,
+             std::uint32_t size, unsigned flags) {
         if (!publishes(dbn::Schema::mbo)) return;
         void* memory = publisher_.claim(dbn::Schema::mbo, stamp_.sequence_low());
         auto& out = begin_record<dbn::Mbo>(memory, dbn::RType::mbo, stamp_, instrument);
@@ -406,11 +453,12 @@ class Normalizer {
     }
 
     void cancelled(const book::Order& order, std::uint32_t shares, unsigned flags) {
-        mbo(order.instrument, 'C', letter(order.side), order.reference, price_1e9(order.price()), shares, flags);
+        mbo(order.instrument, 'C', letter(order.side), order.reference, price_1e9(order.price()), shares,
+            flags);
     }
 
-    void added(std::uint16_t instrument, book::Block& block, std::uint64_t reference, Side side, std::uint32_t price,
-               std::uint32_t shares, unsigned rank, unsigned changed) {
+    void added(std::uint16_t instrument, book::Block& block, std::uint64_t reference, Side side,
+               std::uint32_t price, std::uint32_t shares, unsigned rank, unsigned changed) {
         mbo(instrument, 'A', letter(side), reference, price_1e9(price), shares, dbn::f_last);
         levels(instrument, block, {price_1e9(price), shares, 'A', letter(side), rank}, changed);
     }
@@ -436,18 +484,23 @@ class Normalizer {
             void* memory = publisher_.claim(dbn::Schema::mbp_10, stamp_.sequence_low());
             auto& out = begin_record<dbn::Mbp10>(memory, dbn::RType::mbp_10, stamp_, instrument);
             fill_action(out.event, stamp_, action, book::view_levels);
-            for (unsigned rank = 0; rank < book::view_levels; ++rank) fill_level(out.levels[rank], block, rank);
+            for (unsigned rank = 0; rank < book::view_levels; ++rank)
+                fill_level(out.levels[rank], block, rank);
         }
     }
 
-    // ---- small things -------------------------------------------------------------------------------------------------------
+    // ---- small things
+    // -------------------------------------------------------------------------------------------------------
 
     // Taking nothing off an order changes no level, unless the order had nothing left and goes.
-    static bool changes(const book::Order& order, std::uint32_t shares) { return shares != 0 || order.shares == 0; }
+    static bool changes(const book::Order& order, std::uint32_t shares) {
+        return shares != 0 || order.shares == 0;
+    }
     static char letter(Side side) { return side == Side::bid ? 'B' : 'A'; }
     void unknown_order() { ++counters_.unknown_orders; }
     std::uint32_t at_most(std::uint32_t wanted_shares, std::uint32_t left) {
-        if (wanted_shares <= left) [[likely]] return wanted_shares;
+        if (wanted_shares <= left) [[likely]]
+            return wanted_shares;
         unknown_order();
         return left;
     }
@@ -465,7 +518,8 @@ class Normalizer {
 
     void name(std::uint16_t instrument, std::uint64_t symbol) {
         book::Block& block = books_.block(instrument);
-        if ((block.flags & book::block_known) == 0) [[unlikely]] set_name(block, instrument, symbol);
+        if ((block.flags & book::block_known) == 0) [[unlikely]]
+            set_name(block, instrument, symbol);
     }
     void set_name(book::Block& block, std::uint16_t instrument, std::uint64_t symbol) {
         books_.table().set_symbol(instrument, symbol);

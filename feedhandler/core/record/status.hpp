@@ -27,11 +27,11 @@ inline std::uint16_t status_reason(std::string_view code) {
         std::uint16_t reason;
     };
     static constexpr Entry entries[] = {
-        {"T1  ", 30},  {"T2  ", 31},  {"T3  ", 33},  {"T5  ", 50},  {"T6  ", 2},   {"T7  ", 50},  {"T8  ", 90},
-        {"T12 ", 70},  {"H4  ", 12},  {"H9  ", 13},  {"H10 ", 14},  {"H11 ", 10},  {"O1  ", 60},  {"LUDP", 50},
-        {"LUDS", 50},  {"MWC0", 123}, {"MWC1", 120}, {"MWC2", 121}, {"MWC3", 122}, {"MWCQ", 124}, {"IPO1", 15},
-        {"IPOQ", 16},  {"IPOE", 16},  {"M1  ", 100}, {"M2  ", 130}, {"R1  ", 16},  {"R2  ", 16},  {"R4  ", 18},
-        {"R9  ", 18},  {"C3  ", 30},  {"C4  ", 18},  {"C9  ", 18},  {"C11 ", 11},
+        {"T1  ", 30}, {"T2  ", 31},  {"T3  ", 33},  {"T5  ", 50},  {"T6  ", 2},   {"T7  ", 50},  {"T8  ", 90},
+        {"T12 ", 70}, {"H4  ", 12},  {"H9  ", 13},  {"H10 ", 14},  {"H11 ", 10},  {"O1  ", 60},  {"LUDP", 50},
+        {"LUDS", 50}, {"MWC0", 123}, {"MWC1", 120}, {"MWC2", 121}, {"MWC3", 122}, {"MWCQ", 124}, {"IPO1", 15},
+        {"IPOQ", 16}, {"IPOE", 16},  {"M1  ", 100}, {"M2  ", 130}, {"R1  ", 16},  {"R2  ", 16},  {"R4  ", 18},
+        {"R9  ", 18}, {"C3  ", 30},  {"C4  ", 18},  {"C9  ", 18},  {"C11 ", 11},
     };
     for (const Entry& entry : entries) {
         if (entry.code == code) return entry.reason;
@@ -39,8 +39,8 @@ inline std::uint16_t status_reason(std::string_view code) {
     return reason::none;
 }
 
-inline void fill_status(dbn::Status& out, std::uint16_t what, std::uint16_t why, char is_trading, char is_quoting,
-                        char is_restricted) {
+inline void fill_status(dbn::Status& out, std::uint16_t what, std::uint16_t why, char is_trading,
+                        char is_quoting, char is_restricted) {
     out.action = what;
     out.reason = why;
     out.trading_event = 0;
@@ -53,11 +53,16 @@ inline void fill_status(dbn::Status& out, std::uint16_t what, std::uint16_t why,
 inline void fill_status(dbn::Status& out, const decode::TradingAction& m) {
     const std::uint16_t why = status_reason({m.reason(), 4});
     switch (m.state()) {
-        case 'T': return fill_status(out, action::trading, why, 'Y', 'Y', '~');
-        case 'Q': return fill_status(out, action::quoting, why, 'N', 'Y', '~');
-        case 'P': return fill_status(out, action::pause, why, 'N', 'N', '~');
-        case 'H': return fill_status(out, action::halt, why, 'N', 'N', '~');
-        default: return fill_status(out, action::none, why, '~', '~', '~');
+        case 'T':
+            return fill_status(out, action::trading, why, 'Y', 'Y', '~');
+        case 'Q':
+            return fill_status(out, action::quoting, why, 'N', 'Y', '~');
+        case 'P':
+            return fill_status(out, action::pause, why, 'N', 'N', '~');
+        case 'H':
+            return fill_status(out, action::halt, why, 'N', 'N', '~');
+        default:
+            return fill_status(out, action::none, why, '~', '~', '~');
     }
 }
 
@@ -77,7 +82,8 @@ inline std::uint32_t clamp_size(std::uint64_t shares) {
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(shares, dbn::undef_order_size));
 }
 
-// near counts cross and continuous orders, far cross orders only. Prices that do not exist here are 0, as Databento writes them.
+// near counts cross and continuous orders, far cross orders only. Prices that do not exist here are 0, as
+// Databento writes them.
 inline void fill_imbalance(dbn::Imbalance& out, const decode::Imbalance& m) {
     out.ref_price = price_1e9(m.reference_price());
     out.auction_time = 0;
@@ -96,20 +102,22 @@ inline void fill_imbalance(dbn::Imbalance& out, const decode::Imbalance& m) {
 }
 
 // Everything but the header is undefined or empty unless the directory message tells it.
-inline void fill_definition(dbn::InstrumentDef& out, const decode::StockDirectory& m, std::string_view exchange) {
+inline void fill_definition(dbn::InstrumentDef& out, const decode::StockDirectory& m,
+                            std::string_view exchange) {
     const dbn::Header header = out.hd;
     const std::uint64_t ts_recv = out.ts_recv;
     std::memset(static_cast<void*>(&out), 0, sizeof(out));
     out.hd = header;
     out.ts_recv = ts_recv;
-    for (std::int64_t* price : {&out.min_price_increment, &out.high_limit_price, &out.low_limit_price, &out.max_price_variation,
-                                &out.unit_of_measure_qty, &out.min_price_increment_amount, &out.price_ratio, &out.strike_price,
-                                &out.leg_price, &out.leg_delta}) {
+    for (std::int64_t* price :
+         {&out.min_price_increment, &out.high_limit_price, &out.low_limit_price, &out.max_price_variation,
+          &out.unit_of_measure_qty, &out.min_price_increment_amount, &out.price_ratio, &out.strike_price,
+          &out.leg_price, &out.leg_delta}) {
         *price = dbn::undef_price;
     }
-    for (std::int32_t* number : {&out.inst_attrib_value, &out.market_depth_implied, &out.market_depth, &out.min_lot_size,
-                                 &out.min_lot_size_block, &out.contract_multiplier, &out.decay_quantity,
-                                 &out.original_contract_size}) {
+    for (std::int32_t* number : {&out.inst_attrib_value, &out.market_depth_implied, &out.market_depth,
+                                 &out.min_lot_size, &out.min_lot_size_block, &out.contract_multiplier,
+                                 &out.decay_quantity, &out.original_contract_size}) {
         *number = std::numeric_limits<std::int32_t>::max();
     }
     out.expiration = out.activation = dbn::undef_timestamp;

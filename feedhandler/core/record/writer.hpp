@@ -1,4 +1,5 @@
-// Fills DBN records straight into the publisher's memory. All that the records of one message share is set once.
+// Fills DBN records straight into the publisher's memory. All that the records of one message share is set
+// once.
 #pragma once
 
 #include <algorithm>
