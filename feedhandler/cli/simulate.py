@@ -131,6 +131,12 @@ def fault_options(function: Callable[..., None]) -> Callable[..., None]:
     metavar="P",
     help="Share lost of requests, and of replies.",
 )
+@click.option(
+    "--snapshot",
+    default="",
+    metavar="ADDR:PORT",
+    help="Snapshot server (GLIMPSE over SoupBinTCP, any login); default: none.",
+)
 @fault_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(as_json: bool, output: Path | None, **options: Any) -> None:
@@ -205,6 +211,7 @@ def to_network(options: dict[str, Any]) -> dict[str, object]:
         linger_s=options["linger"],
         rewind=parse_endpoint("--rewind", options["rewind"]) if options["rewind"] else None,
         drop_rewind=options["drop_rewind"],
+        snapshot=parse_endpoint("--snapshot", options["snapshot"]) if options["snapshot"] else None,
         seed=options["seed"],
     )
     exchange = _core.Exchange(total, checked_symbols(total, options["symbols"]), options["seed"])

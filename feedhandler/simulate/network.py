@@ -1,4 +1,4 @@
-"""A simulated day on the network: multicast lines and the re-request server behind them."""
+"""A simulated day on the network: multicast lines, the re-request and the snapshot server behind them."""
 
 import contextlib
 import ipaddress
@@ -13,6 +13,7 @@ import numpy as np
 from feedhandler import _core
 from feedhandler.errors import RunError
 from feedhandler.simulate.options import Line
+from recovery.glimpse import GlimpseServer
 from recovery.limits import Rate
 from recovery.server import RequestHandler, RewindServer, ServerSettings
 from recovery.store import MessageStore
@@ -39,6 +40,7 @@ class NetworkSettings:
     linger_s: float = 3.0  # the end of session is repeated
     rewind: tuple[str, int] | None = None  # address of the re-request server; None: there is none
     drop_rewind: float = 0.0  # probability for a request, and for a reply
+    snapshot: tuple[str, int] | None = None  # address of the snapshot server; None: there is none
     seed: int = 1
 
 
@@ -66,9 +68,11 @@ class Transmission:
     def __init__(self, exchange: _core.Exchange, settings: NetworkSettings, messages: int) -> None:
         self.settings = settings
         self.error: BaseException | None = None
-        self._store = _make_store(settings, messages) if settings.rewind is not None else None
+        stored = settings.rewind is not None or settings.snapshot is not None
+        self._store = _make_store(settings, messages) if stored else None
         try:
             self.server = self._make_server()
+            self.snapshot_server = self._make_snapshot_server()
             targets = [
                 _core.LineTarget(
                     line.name, line.group, line.port, settings.interface, settings.ttl, **line.faults
@@ -102,6 +106,11 @@ class Transmission:
             server.handler = LossyHandler(self._store, limits, time.monotonic(), share, seed)
         return server
 
+    def _make_snapshot_server(self) -> GlimpseServer | None:
+        if self._store is None or self.settings.snapshot is None:
+            return None
+        return GlimpseServer(self._store, self.settings.snapshot)
+
     def run(self, progress: Callable[[int], None] = lambda _: None) -> None:
         """Send until the day is over; `progress` gets the messages sent, some times a second.
 
@@ -132,17 +141,17 @@ class Transmission:
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[None]:
-        if self.server is None:
-            yield
-            return
-        thread = threading.Thread(target=self.server.run, name="rewind", daemon=True)
-        thread.start()
+        servers = [server for server in (self.server, self.snapshot_server) if server is not None]
+        threads = [threading.Thread(target=server.run, name="server", daemon=True) for server in servers]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
-            self.server.stop()
-            thread.join()
-            self.server.close()
+            for server, thread in zip(servers, threads, strict=True):
+                server.stop()
+                thread.join()
+                server.close()
 
     def summary(self) -> dict[str, object]:
         """What was sent, by line, to compare with a receiver's counters. Exact once it is over."""
@@ -164,6 +173,9 @@ class Transmission:
                 "replies": counters.replies,
                 "messages": counters.messages,
             }
+        if self.snapshot_server is not None:
+            served = self.snapshot_server.counters
+            out["snapshot"] = {"snapshots": served.snapshots, "completed": served.completed}
         return out
 
 

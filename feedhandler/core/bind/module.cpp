@@ -9,4 +9,5 @@ NB_MODULE(_core, m) {
     fh::bind::register_receive(m);
     fh::bind::register_replay(m);
     fh::bind::register_simulate(m);
+    fh::bind::register_snapshot(m);
 }

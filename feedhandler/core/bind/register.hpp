@@ -12,5 +12,6 @@ void register_publish(nanobind::module_& m);
 void register_receive(nanobind::module_& m);
 void register_replay(nanobind::module_& m);
 void register_simulate(nanobind::module_& m);
+void register_snapshot(nanobind::module_& m);
 
 }  // namespace fh::bind
