@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,8 @@ from feedhandler.errors import UsageError
 _STATES = {state.value: state for state in FeedState}
 _FOREVER_S = 1e9
 _DBN_MASK = (1 << SCHEMA_NAMES.index("event")) - 1
+CONFLATED = ("mbp-1", "mbp-10")
+"""Schemas of which the newest record says all: what `conflate` can be asked for."""
 
 
 class Consumer:
@@ -27,42 +30,59 @@ class Consumer:
     reads it from its first record, and `restarts` counts the move: what the feed carried in between was never
     in a ring and is not in `lost`.
 
+    Given several channels of the same feed (a hot pair: two daemons, two hosts) it delivers one stream: each
+    message once, in order, whichever channel has it first; when one dies, hangs or turns STALE the other goes
+    on by itself. `state` and `book` are those of the best channel.
+
     Use one from one thread only.
     """
 
     def __init__(
         self,
-        channel: str,
+        channel: str | Sequence[str],
         schemas: Sequence[str] | None = None,
         symbols: Sequence[str] | None = None,
         runtime_dir: str | os.PathLike[str] | None = None,
         *,
         spin_s: float = 50e-6,
+        conflate: bool = False,
+        takeover_s: float = 0.007,
     ) -> None:
-        """Attach to a channel given by name or path.
+        """Attach to a channel given by name or path, or to the channels of a hot pair.
 
         `schemas`: names of DBN schemas, or "event" for the feed's own events; None: every DBN schema that the
         channel publishes. `symbols`: only records of these; empty or None: all. Events always pass.
         `spin_s`: how long `poll` spins for a record before it starts to sleep: 20 microseconds at first, then
         longer, never over half a millisecond. More lowers the latency and burns the core.
+        `conflate`: the latest state instead of history: each `poll` returns all that there is, of each symbol
+        only the newest mbp-1 and mbp-10 record; `conflated` counts the others. Where records were overwritten
+        before they were read, whole books take their place (action N, flag 32).
+        `takeover_s`: for how long one channel of a pair may stand still before the other's word is taken.
 
         Raises UsageError for a channel, schema or symbol that cannot be, RunError for unreadable files.
         """
-        folder = channel_dir(channel, runtime_dir)
-        published = int(_core.ChannelReader(str(folder)).info()["schema_mask"])
-        mask = published & _DBN_MASK if schemas is None else schema_mask(schemas)
-        if missing := mask_schemas(mask & _DBN_MASK & ~published):
-            raise UsageError(
-                f'schema: "{missing[0]}" is not published by channel {folder.name}, '
-                f"which has {', '.join(mask_schemas(published & _DBN_MASK))}"
-            )
+        channels = [channel] if isinstance(channel, str) else list(channel)
+        folders = [channel_dir(name, runtime_dir) for name in channels]
+        _check_pair(channels, folders)
+        mask = _mask(folders, schemas, conflate=conflate)
         for symbol in symbols or ():
             if not 1 <= len(symbol.encode()) <= 8:
                 raise UsageError(f'symbols: "{symbol}": 1 to 8 characters are allowed')
-        self.channel = folder.name
-        self._core: _core.Consumer | None = _core.Consumer(
-            str(folder), mask, list(symbols or ()), int(spin_s * 1e9)
-        )
+        self.channel = "+".join(folder.name for folder in folders)
+        self._folders = folders
+        spin_ns = int(spin_s * 1e9)
+        self._core: _core.Consumer | _core.PairConsumer | None
+        if len(folders) == 1:
+            self._core = _core.Consumer(str(folders[0]), mask, list(symbols or ()), spin_ns, conflate)
+        else:
+            self._core = _core.PairConsumer(
+                [str(folder) for folder in folders],
+                mask,
+                list(symbols or ()),
+                spin_ns,
+                conflate,
+                int(takeover_s * 1e9),
+            )
 
     def poll(self, timeout_s: float = 0.0, max_bytes: int = 1 << 20) -> list[Batch]:
         """Return the next records as batches in feed order, waiting for at most `timeout_s` seconds.
@@ -107,9 +127,22 @@ class Consumer:
     def lost(self) -> int:
         """Records of the wanted schemas (any symbol) that were overwritten before they were read; exact.
 
-        It grows in the `poll` that returns the first records behind the hole.
+        It grows in the `poll` that returns the first records behind the hole. Of a pair: only what no channel
+        could deliver; at most so many, for some of a hole may have been delivered before.
         """
         return int(self._open.lost)
+
+    @property
+    def conflated(self) -> int:
+        """Records that a newer one of the same symbol and schema took the place of (`conflate`)."""
+        return int(self._open.conflated)
+
+    @property
+    def delivered_from(self) -> dict[str, int]:
+        """Records delivered out of each channel of a pair, by its folder; empty for a single channel."""
+        if not isinstance(self._open, _core.PairConsumer):
+            return {}
+        return dict(zip(map(str, self._folders), self._open.delivered_from, strict=True))
 
     @property
     def restarts(self) -> int:
@@ -136,7 +169,7 @@ class Consumer:
         self._core = None
 
     @property
-    def _open(self) -> "_core.Consumer":
+    def _open(self) -> "_core.Consumer | _core.PairConsumer":
         if self._core is None:
             raise ValueError("this consumer is closed")
         return self._core
@@ -148,3 +181,36 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_pair(channels: list[str], folders: list[Path]) -> None:
+    if not channels:
+        raise UsageError("channel: none given; at least one is needed")
+    resolved = [folder.resolve() for folder in folders]
+    for index, folder in enumerate(resolved):
+        if folder in resolved[:index]:
+            raise UsageError(f'channel: "{channels[index]}" is given twice; a pair is two channels')
+    datasets = [str(_core.ChannelReader(str(folder)).info()["dataset"]) for folder in folders]
+    for name, dataset in zip(channels, datasets, strict=True):
+        if dataset != datasets[0]:
+            raise UsageError(
+                f'channel: "{name}" carries {dataset}; the others of the pair carry {datasets[0]}'
+            )
+
+
+def _mask(folders: list[Path], schemas: Sequence[str] | None, *, conflate: bool) -> int:
+    published = _DBN_MASK
+    for folder in folders:
+        published &= int(_core.ChannelReader(str(folder)).info()["schema_mask"])
+    allowed = published & schema_mask(CONFLATED) if conflate else published
+    mask = allowed & _DBN_MASK if schemas is None else schema_mask(schemas)
+    if missing := mask_schemas(mask & _DBN_MASK & ~published):
+        raise UsageError(
+            f'schema: "{missing[0]}" is not published by channel {folders[0].name}, '
+            f"which has {', '.join(mask_schemas(published & _DBN_MASK))}"
+        )
+    if missing := mask_schemas(mask & _DBN_MASK & ~allowed):
+        raise UsageError(
+            f'schema: "{missing[0]}" cannot be conflated; these can: {", ".join(mask_schemas(allowed))}'
+        )
+    return mask

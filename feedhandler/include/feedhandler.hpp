@@ -17,7 +17,9 @@
 #include <string>
 
 #include "../core/book/table_reader.hpp"
+#include "../core/publish/conflate.hpp"
 #include "../core/publish/consumer.hpp"
+#include "../core/publish/pair_consumer.hpp"
 #include "../core/record/dbn.hpp"
 
 namespace feedhandler {
@@ -29,7 +31,9 @@ using fh::FeedState;     // starting, live, recovering, stale, ended
 using fh::ReadResult;    // ok, no_such_instrument, torn
 using fh::RecordHeader;  // schema, state, low 32 bits of the sequence number
 using fh::publish::ChannelError;
+using fh::publish::Conflator;     // the newest record of each instrument
 using fh::publish::Consumer;
+using fh::publish::PairConsumer;  // two channels of one feed as one stream
 using fh::publish::WaitStrategy;
 namespace dbn = fh::dbn;  // the bodies: dbn::Mbo, dbn::Mbp1, dbn::Mbp10, dbn::Trade, ...
 using fh::dbn::Schema;

@@ -14,9 +14,11 @@
 #include "publish/batches.hpp"
 #include "publish/channel_reader.hpp"
 #include "publish/channel_writer.hpp"
+#include "publish/conflate.hpp"
 #include "publish/consumer.hpp"
 #include "publish/consumer_count.hpp"
 #include "publish/groups.hpp"
+#include "publish/pair_consumer.hpp"
 #include "record/normalizer.hpp"
 
 namespace nb = nanobind;
@@ -172,19 +174,22 @@ struct PythonWriter : ChannelWriter {
     }
 };
 
-// Records of one schema, back to back, as one message each: sequence numbers count from first_sequence.
+// Records of one schema, back to back, records_per_message to a message: sequence numbers count from
+// first_sequence.
 std::size_t write_records(PythonWriter& writer, unsigned schema, const Bytes& bodies,
-                          std::uint32_t first_sequence, std::size_t records_per_commit) {
+                          std::uint32_t first_sequence, std::size_t records_per_commit,
+                          std::size_t records_per_message) {
     if (schema >= dbn::schema_sizes.size()) throw nb::value_error("schema: 0 to 7 are allowed");
     const std::size_t size = dbn::schema_sizes[schema];
     if (bodies.size() % size != 0) throw nb::value_error("bodies: not a whole number of records");
     const std::size_t count = bodies.size() / size;
     const nb::gil_scoped_release nogil;
     for (std::size_t i = 0; i < count; ++i) {
-        void* body = writer.ring().claim(static_cast<dbn::Schema>(schema),
-                                         first_sequence + static_cast<std::uint32_t>(i));
+        void* body =
+            writer.ring().claim(static_cast<dbn::Schema>(schema),
+                                first_sequence + static_cast<std::uint32_t>(i / records_per_message));
         std::memcpy(body, bodies.data() + i * size, size);
-        if ((i + 1) % records_per_commit == 0) writer.ring().commit();
+        if ((i + 1) % (records_per_commit * records_per_message) == 0) writer.ring().commit();
     }
     writer.ring().commit();
     return count;
@@ -248,7 +253,7 @@ void register_writer(nb::module_& m) {
             "set_next_sequence", [](PythonWriter& self, std::uint64_t next) { self.set_next_sequence(next); },
             "next_sequence"_a)
         .def("write", &write_records, "schema"_a, "bodies"_a, "first_sequence"_a = 1,
-             "records_per_commit"_a = 1,
+             "records_per_commit"_a = 1, "records_per_message"_a = 1,
              "Publish records of one schema from a flat uint8 array; the GIL is released.")
         .def("apply", &PythonWriter::apply, "first_sequence"_a, "messages"_a, "ts_recv_ns"_a = 0,
              "Put messages through a normalizer: books and records as the daemon makes them.")
@@ -290,10 +295,11 @@ void register_reader(nb::module_& m) {
 
 // (sequence, ts_event_ns, state, trading_status, incomplete, bids, asks): sides as bytes of BookLevel; None:
 // no such symbol.
-nb::object read_python_book(const publish::Consumer& consumer, const std::string& symbol) {
+template <typename C, typename Instrument>
+nb::object read_python_book(const C& consumer, Instrument instrument) {
     BookView view;
     std::uint8_t state = state_dead;
-    const ReadResult result = consumer.book(symbol, view, state);
+    const ReadResult result = consumer.book(instrument, view, state);
     if (result == ReadResult::no_such_instrument) return nb::none();
     if (result == ReadResult::torn) {  // the writer died or stands still inside this book: nothing in it may
                                        // be believed
@@ -308,7 +314,8 @@ nb::object read_python_book(const publish::Consumer& consumer, const std::string
                           view.incomplete, side(view.bids, view.bid_count), side(view.asks, view.ask_count));
 }
 
-nb::dict all_symbols(publish::Consumer& consumer) {
+template <typename C>
+nb::dict all_symbols(C& consumer) {
     nb::dict out;
     consumer.symbols().each([&](std::uint32_t id, std::uint64_t symbol) {
         const std::string name = publish::unpack_symbol(symbol);
@@ -317,11 +324,17 @@ nb::dict all_symbols(publish::Consumer& consumer) {
     return out;
 }
 
-// A consumer and what it has put together for one call of poll().
+// A consumer (of one channel or of a pair) and what it has put together for one call of poll().
+template <typename C>
 struct PythonConsumer {
-    publish::Consumer consumer;
-    publish::BatchBuilder builder;
-    publish::GroupBuilder grouper;
+    C consumer;
+    bool conflate = false;
+    std::vector<dbn::Schema> books;  // conflated schemas that a book can stand in for
+    publish::BatchBuilder builder{};
+    publish::GroupBuilder grouper{};
+    publish::Conflator conflator{};
+    std::uint64_t seen_lost = 0;
+    std::uint64_t seen_restarts = 0;
 
     // By schema and instrument, for topics: [(schema, state, sequence, instrument_id, count, bodies), ...]
     nb::list poll_groups(double timeout_s, std::size_t max_bytes) {
@@ -357,14 +370,55 @@ struct PythonConsumer {
         }
     }
 
+    // All that there is, the newest of each instrument; what was overwritten unread is replaced by whole
+    // books.
+    bool fill_latest(std::int64_t timeout_ns, std::size_t max_bytes) {
+        const auto add = [this](const RecordHeader& header, const std::byte* body) {
+            conflator.add(header, body);
+        };
+        fill(timeout_ns, max_bytes, add, [this] { return !conflator.empty(); });
+        const nb::gil_scoped_release nogil;
+        const auto drain = [&] {  // bounded: the feed may be faster than we are
+            for (int i = 0; i < 256 && consumer.poll(add, max_bytes) != 0; ++i) {
+            }
+        };
+        drain();
+        if (std::exchange(seen_lost, consumer.lost()) != consumer.lost() ||
+            std::exchange(seen_restarts, consumer.restarts()) != consumer.restarts()) {
+            add_books();
+            drain();
+        }
+        conflator.drained();
+        return !conflator.empty();
+    }
+
+    void add_books() {
+        consumer.symbols().each([this](std::uint32_t id, std::uint64_t symbol) {
+            if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), symbol) == wanted.end()) return;
+            BookView view;
+            std::uint8_t state = state_dead;
+            if (consumer.book(id, view, state) != ReadResult::ok || view.sequence == 0) return;
+            if (state > 4) state = static_cast<std::uint8_t>(FeedState::stale);
+            for (const dbn::Schema schema : books)
+                conflator.add_book(id, view, schema, state,
+                                   static_cast<std::uint16_t>(consumer.channel().page().publisher_id));
+        });
+    }
+    std::vector<std::uint64_t> wanted{};  // symbols; empty: all
+
     // (bytes, [(schema, state, sequence, offset, count), ...])
     nb::object poll(double timeout_s, std::size_t max_bytes) {
         builder.clear_runs();
         const auto add = [this](const RecordHeader& header, const std::byte* body) {
             builder.add(header, body);
         };
-        const auto found = [this] { return builder.size() != 0; };
-        if (!fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes, add, found)) return nb::none();
+        if (conflate) {
+            if (!fill_latest(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes)) return nb::none();
+            conflator.take(add);
+        } else if (!fill(static_cast<std::int64_t>(timeout_s * 1e9), max_bytes, add,
+                         [this] { return builder.size() != 0; })) {
+            return nb::none();
+        }
         nb::list runs;
         for (const publish::Run& run : builder.runs())
             runs.append(nb::make_tuple(run.schema, run.state, run.sequence, run.offset, run.count));
@@ -375,44 +429,96 @@ struct PythonConsumer {
     }
 };
 
-void register_consumer(nb::module_& m) {
-    nb::class_<PythonConsumer>(m, "Consumer", "Follows the ring of a channel; see feedhandler.Consumer.")
-        .def(
-            "__init__",
-            [](PythonConsumer* self, const std::string& directory, std::uint32_t schema_mask,
-               const std::vector<std::string>& symbols, std::int64_t spin_ns) {
-                publish::WaitStrategy strategy;
-                strategy.spin_ns = spin_ns;
-                new (self)
-                    PythonConsumer{publish::Consumer(directory, schema_mask, symbols, strategy), {}, {}};
-            },
-            "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000)
-        .def("poll", &PythonConsumer::poll, "timeout_s"_a, "max_bytes"_a,
+template <typename C, typename... Arguments>
+void make_consumer(PythonConsumer<C>* self, bool conflate, std::uint32_t schema_mask,
+                   const std::vector<std::string>& symbols, Arguments&&... arguments) {
+    new (self) PythonConsumer<C>{C(std::forward<Arguments>(arguments)...), conflate, {}};
+    for (const dbn::Schema schema : {dbn::Schema::mbp_1, dbn::Schema::mbp_10})
+        if ((schema_mask & dbn::schema_bit(schema)) != 0) self->books.push_back(schema);
+    for (const std::string& symbol : symbols) self->wanted.push_back(publish::pack_symbol(symbol));
+}
+
+publish::WaitStrategy spinning(std::int64_t spin_ns) {
+    publish::WaitStrategy strategy;
+    strategy.spin_ns = spin_ns;
+    return strategy;
+}
+
+template <typename C>
+nb::class_<PythonConsumer<C>> define_consumer(nb::module_& m, const char* name, const char* description) {
+    using Python = PythonConsumer<C>;
+    return nb::class_<Python>(m, name, description)
+        .def("poll", &Python::poll, "timeout_s"_a, "max_bytes"_a,
              nb::sig("def poll(self, timeout_s: float, max_bytes: int) -> "
                      "tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None"))
-        .def("poll_groups", &PythonConsumer::poll_groups, "timeout_s"_a, "max_bytes"_a,
+        .def("poll_groups", &Python::poll_groups, "timeout_s"_a, "max_bytes"_a,
              nb::sig("def poll_groups(self, timeout_s: float, max_bytes: int) -> "
                      "list[tuple[int, int, int, int, int, bytes]]"))
-        .def_prop_ro("state", [](const PythonConsumer& self) { return self.consumer.state(); })
-        .def_prop_ro("lost", [](const PythonConsumer& self) { return self.consumer.lost(); })
-        .def_prop_ro("restarts", [](const PythonConsumer& self) { return self.consumer.restarts(); })
-        .def_prop_ro("epoch", [](const PythonConsumer& self) { return self.consumer.epoch(); })
+        .def_prop_ro("state", [](const Python& self) { return self.consumer.state(); })
+        .def_prop_ro("lost", [](const Python& self) { return self.consumer.lost(); })
+        .def_prop_ro("conflated", [](const Python& self) { return self.conflator.replaced(); })
+        .def_prop_ro("restarts", [](const Python& self) { return self.consumer.restarts(); })
+        .def_prop_ro("epoch", [](const Python& self) { return self.consumer.epoch(); })
         .def_prop_ro("next_sequence",
-                     [](const PythonConsumer& self) { return self.consumer.channel().next_sequence(); })
+                     [](const Python& self) { return self.consumer.channel().next_sequence(); })
         .def(
-            "symbol", [](PythonConsumer& self, std::uint32_t id) { return self.consumer.symbol(id); },
+            "symbol", [](Python& self, std::uint32_t id) { return self.consumer.symbol(id); },
             "instrument_id"_a)
         .def(
-            "symbols", [](PythonConsumer& self) { return all_symbols(self.consumer); },
-            "{instrument_id: symbol}")
+            "symbols", [](Python& self) { return all_symbols(self.consumer); }, "{instrument_id: symbol}")
         .def(
             "book",
-            [](const PythonConsumer& self, const std::string& symbol) {
-                return read_python_book(self.consumer, symbol);
+            [](const Python& self, const std::string& symbol) {
+                return read_python_book(self.consumer, std::string_view(symbol));
             },
             "symbol"_a,
             nb::sig("def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None"))
-        .def("info", [](const PythonConsumer& self) { return channel_info(self.consumer.channel()); });
+        .def(
+            "book_of",
+            [](const Python& self, std::uint32_t id) { return read_python_book(self.consumer, id); },
+            "instrument_id"_a,
+            nb::sig("def book_of(self, instrument_id: int) -> "
+                    "tuple[int, int, int, int, bool, bytes, bytes] | None"))
+        .def("session",
+             [](const Python& self) {
+                 CounterSlot slot;
+                 return self.consumer.channel().read_counters(slot) ? std::string(slot.session)
+                                                                    : std::string();
+             })
+        .def("info", [](const Python& self) { return channel_info(self.consumer.channel()); });
+}
+
+void register_consumer(nb::module_& m) {
+    using One = PythonConsumer<publish::Consumer>;
+    using Pair = PythonConsumer<publish::PairConsumer>;
+    define_consumer<publish::Consumer>(m, "Consumer",
+                                       "Follows the ring of a channel; see feedhandler.Consumer.")
+        .def(
+            "__init__",
+            [](One* self, const std::string& directory, std::uint32_t schema_mask,
+               const std::vector<std::string>& symbols, std::int64_t spin_ns, bool conflate) {
+                make_consumer(self, conflate, schema_mask, symbols, directory, schema_mask, symbols,
+                              spinning(spin_ns));
+            },
+            "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000, "conflate"_a = false);
+    define_consumer<publish::PairConsumer>(
+        m, "PairConsumer", "Follows channels of the same feed as one; see feedhandler.Consumer.")
+        .def(
+            "__init__",
+            [](Pair* self, const std::vector<std::string>& directories, std::uint32_t schema_mask,
+               const std::vector<std::string>& symbols, std::int64_t spin_ns, bool conflate,
+               std::int64_t takeover_ns) {
+                make_consumer(self, conflate, schema_mask, symbols, directories, schema_mask, symbols,
+                              spinning(spin_ns), takeover_ns);
+            },
+            "directories"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000, "conflate"_a = false,
+            "takeover_ns"_a = publish::PairConsumer::default_takeover_ns)
+        .def_prop_ro("delivered_from", [](const Pair& self) {
+            std::vector<std::uint64_t> out;
+            for (std::size_t i = 0; i < self.consumer.size(); ++i)
+                out.push_back(self.consumer.delivered_from(i));
+            return out;
+        });
 }
 
 }  // namespace

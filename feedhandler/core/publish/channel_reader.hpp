@@ -61,6 +61,7 @@ class ChannelReader {
     std::uint64_t state_word() const { return page_->state.load(std::memory_order_acquire); }
     std::uint64_t next_sequence() const { return page_->next_sequence.load(std::memory_order_acquire); }
     std::uint64_t progress() const { return page_->progress.load(std::memory_order_relaxed); }
+    std::int64_t heartbeat_ns() const { return page_->heartbeat_ns.load(std::memory_order_acquire); }
     const ChannelPage& page() const { return *page_; }  // for what is written once
     // nullptr when there is no table (yet) in the file.
     const std::byte* books() const {

@@ -48,7 +48,9 @@ class Consumer {
           channel_(std::make_unique<ChannelReader>(directory)),
           wanted_(symbols) {
         ring_.emplace(channel_->ring());
-        ring_->skip_to_tail();
+        ring_->skip_to_tail([this](const RecordHeader& header, const std::byte*) {
+            if (header.schema < dbn::schema_count) attached_behind_ = header.sequence;
+        });
         register_consumer(directory);
         seen_state_ = state();
     }
@@ -123,21 +125,19 @@ class Consumer {
     const ChannelReader& channel() const { return *channel_; }
     std::uint64_t epoch() const { return channel_->page().epoch; }
     std::uint64_t restarts() const { return restarts_; }
+    bool available() const { return ring_->available(); }
+    // Low 32 bits of the last number that was in the ring at the time of attaching, where that is known.
+    std::optional<std::uint32_t> attached_behind() const { return attached_behind_; }
     std::uint64_t lag() const { return ring_->lag(); }  // bytes
 
     // Records of the schemas wanted that were overwritten before they were read: exact.
-    std::uint64_t lost() const {
-        std::uint64_t lost = lost_before_;
+    std::uint64_t lost() const { return lost_before_ + lost_in_ring(schema_mask_); }
+    // Of these schemas, in the ring of the daemon that runs now.
+    std::uint64_t lost_in_ring(std::uint32_t mask) const {
+        std::uint64_t lost = 0;
         for (std::size_t i = 0; i < ring_->lost().size(); ++i)
-            if (schema_mask_ >> i & 1) lost += ring_->lost()[i];
+            if (mask >> i & 1) lost += ring_->lost()[i];
         return lost;
-    }
-
-  private:
-    static std::uint32_t instrument_of(const std::byte* body) {
-        std::uint32_t instrument_id;
-        std::memcpy(&instrument_id, body + offsetof(dbn::Header, instrument_id), sizeof instrument_id);
-        return instrument_id;
     }
 
     static void pause() {
@@ -149,6 +149,13 @@ class Consumer {
     static void sleep_for(std::int64_t ns) {
         const timespec time{ns / 1'000'000'000, ns % 1'000'000'000};
         nanosleep(&time, nullptr);
+    }
+
+  private:
+    static std::uint32_t instrument_of(const std::byte* body) {
+        std::uint32_t instrument_id;
+        std::memcpy(&instrument_id, body + offsetof(dbn::Header, instrument_id), sizeof instrument_id);
+        return instrument_id;
     }
 
     // The daemon is gone: has another one come? At most one look a millisecond.
@@ -181,6 +188,7 @@ class Consumer {
     std::optional<RingReader> ring_;
     SymbolDirectory directory_;
     SymbolFilter wanted_;
+    std::optional<std::uint32_t> attached_behind_;
     FileDescriptor lock_;
     std::uint64_t lost_before_ = 0;
     std::uint64_t restarts_ = 0;

@@ -1,6 +1,7 @@
 // Records put together for topics: groups of one schema and one instrument. The order within a group is the
 // feed's; groups are in the order of their first record. An event or a change of the state closes all groups,
-// so that nothing moves across it.
+// so that nothing moves across it. Records without a number of their own (status, imbalance, definition) are
+// groups of one: the group's number is theirs.
 #pragma once
 
 #include <cstddef>
@@ -40,6 +41,7 @@ class GroupBuilder {
         group.sequence = header.sequence;
         ++group.count;
         if (event) open_.clear();
+        if (!has_number(header.schema)) open_.erase(key);
     }
 
     const std::vector<Group>& groups() const { return groups_; }
@@ -50,6 +52,18 @@ class GroupBuilder {
     }
 
   private:
+    static bool has_number(std::uint8_t schema) {
+        switch (static_cast<dbn::Schema>(schema)) {
+            case dbn::Schema::mbo:
+            case dbn::Schema::mbp_1:
+            case dbn::Schema::mbp_10:
+            case dbn::Schema::trades:
+                return true;
+            default:
+                return false;
+        }
+    }
+
     std::vector<Group> groups_;
     std::unordered_map<std::uint64_t, std::size_t> open_;
     std::uint8_t state_ = 255;

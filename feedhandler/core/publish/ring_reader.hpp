@@ -47,17 +47,21 @@ class RingReader {
         return records;
     }
 
-    // Skip what is in the ring: the next record is the next to be written.
-    void skip_to_tail() {
+    // Skip what is in the ring: the next record is the next to be written. `passed` gets the last of what is
+    // skipped: a reader of two rings needs to know where each of them stood.
+    template <typename Handler>
+    void skip_to_tail(Handler&& passed) {
         while (!rejoin()) {
         }
         const std::uint64_t target = header_->tail.load(std::memory_order_acquire);
-        const auto ignore = [](const RecordHeader&, const std::byte*) {};
         while (position_ < target) {
             const std::uint64_t length = copy(target, true);
-            if (length != 0) hand_out(length, ignore);
+            if (length != 0) hand_out(length, passed);
         }
         lost_ = {};
+    }
+    void skip_to_tail() {
+        skip_to_tail([](const RecordHeader&, const std::byte*) {});
     }
 
     const std::array<std::uint64_t, 8>& lost() const { return lost_; }  // by dbn::Schema, since the start

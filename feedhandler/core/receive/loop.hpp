@@ -27,8 +27,9 @@ concept PacketHandler = requires(H handler, const Datagram& datagram, std::int64
 template <Source S, PacketHandler H>
 class ReceiveLoop {
   public:
-    // While blocked the heartbeat must still beat: never sleep for longer.
-    static constexpr std::int64_t longest_wait_ns = 10'000'000;
+    // While blocked the heartbeat must still beat, often enough for the other half of a hot pair to take over
+    // within 10 ms: never sleep for longer.
+    static constexpr std::int64_t longest_wait_ns = 2'000'000;
 
     ReceiveLoop(S& source, RequestSockets& requests, H& handler, bool spin)
         : source_(source),
