@@ -86,30 +86,35 @@ class PairSource {
         return last_;
     }
 
-    // Reads on until there is a record that is not delivered yet, or nothing more. `ours`: the last record
-    // delivered came from here, so that more of the same number may follow.
+    // Reads on until there is a whole message that is not delivered yet, or nothing more. `ours`: the last
+    // record delivered came from here, so that more of the same number may follow.
     void fill(const FeedPlace& delivered, bool ours) {
         drop_delivered(delivered, ours);
         for (int turns = 0; empty() && turns < 1024; ++turns) {
-            records_.clear();
-            bodies_.clear();
-            head_ = 0;
-            bool first = true;
             if (!consumer_.available() && consumer_.channel().alive()) {
                 if (session_guessed_) adopt_session();
+                whole_ = true;
                 return;
             }
+            compact();
             const std::uint64_t restarts = consumer_.restarts();
+            bool first = true;
             consumer_.poll([&](const RecordHeader& header, const std::byte* body) {
                 if (std::exchange(first, false)) note_loss();
                 add(header, body, delivered, ours);
             });
+            whole_ = !consumer_.available();
             if (consumer_.restarts() != restarts) restarted();
-            if (!consumer_.available()) return;
+            if (whole_) return;
         }
     }
 
-    bool empty() const { return head_ == records_.size(); }
+    // A message is shown when all its records are here: one that was lapped half way comes from the other
+    // channel.
+    bool empty() const {
+        return head_ == records_.size() ||
+               !(whole_ || front().event || front().place != records_.back().place);
+    }
     const PairRecord& front() const { return records_[head_]; }
     std::byte* body() { return bodies_.data() + front().offset; }
     void pop() { ++head_; }
@@ -139,6 +144,14 @@ class PairSource {
         while (!empty() && !front().event && is_delivered(front().place, delivered, ours) &&
                !(ours && front().header.state != live_state && is_snapshot(front().header.schema, body())))
             pop();
+    }
+
+    void compact() {
+        const std::size_t cut = head_ == records_.size() ? bodies_.size() : front().offset;
+        records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(head_));
+        bodies_.erase(bodies_.begin(), bodies_.begin() + static_cast<std::ptrdiff_t>(cut));
+        for (PairRecord& record : records_) record.offset -= static_cast<std::uint32_t>(cut);
+        head_ = 0;
     }
 
     static bool is_delivered(const FeedPlace& place, const FeedPlace& delivered, bool ours) {
@@ -216,6 +229,8 @@ class PairSource {
         const std::uint64_t ours = consumer_.lost_in_ring(schema_mask_);
         lost_in_hole_ += ours - seen_ours_;
         seen_ours_ = ours;
+        lost_in_hole_ += records_.size() - head_;  // the first records of a message that will never be whole
+        head_ = records_.size();
         behind_hole_ = true;
         session_guessed_ = true;  // its start may have been among what is lost
     }
@@ -257,6 +272,7 @@ class PairSource {
     std::vector<PairRecord> records_;
     std::vector<std::byte> bodies_;
     std::size_t head_ = 0;
+    bool whole_ = true;  // the ring was read to its end: so is the last message
     std::uint64_t seen_next_ = 0;
     std::int64_t behind_since_ = 0;
 };
