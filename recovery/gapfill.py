@@ -43,7 +43,7 @@ def run(config: GapfillConfig, log: FilteringBoundLogger) -> None:
         with _naming_the_table():
             if settings.source == "binaryfile":
                 feed_binaryfile(store, settings.file)
-            elif settings.source == "capture":
+            elif settings.source in ("capture", "journal"):
                 feed_capture(feeder, settings.file)
         server = RewindServer(store, _endpoint(settings.listen), server_settings(settings))
         with server:

@@ -8,7 +8,7 @@ from feedhandler.config import load_gapfill
 
 
 @click.command(
-    "gapfill", short_help="A re-request (gap-fill) server, fed by a capture, a BinaryFILE or the live lines."
+    "gapfill", short_help="A re-request (gap-fill) server, fed by a capture, a journal, a BinaryFILE or the live lines."
 )
 @click.option("--config", "config_file", metavar="FILE", required=True, help="TOML file, see below.")
 def command(config_file: str) -> None:
@@ -26,8 +26,9 @@ def command(config_file: str) -> None:
     gapfill.toml (listen and source are required; the other keys have the values shown):
       [gapfill]
       listen = "127.0.0.1:26500"      # the address to answer on
-      source = "lines"                # "lines", "capture" or "binaryfile"
-      file = ""                       # of source "capture" (needs feedhandler[captures]) or "binaryfile"
+      source = "lines"                # "lines", "capture", "journal" or "binaryfile"
+      file = ""                       # of source "capture" (needs feedhandler[captures]), "journal" (the
+                                      # directory; needs the same) or "binaryfile"
       session = ""                    # "" = the first one seen, then the next; needed for "binaryfile"
       allow = ["127.0.0.0/8"]         # networks that are answered
       max_payload = 1472              # bytes of a reply, at most

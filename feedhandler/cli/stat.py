@@ -9,7 +9,7 @@ import click
 
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
 from feedhandler.config.runtime_dir import channel_dir
-from feedhandler.metrics.snapshot import open_reader, snapshot
+from feedhandler.metrics.snapshot import journal_status, open_reader, snapshot
 
 
 @click.command("stat", epilog="Example: feedhandler stat xnas-itch --watch")
@@ -26,6 +26,9 @@ def command(channel: str, as_json: bool, watch: bool, describe: bool, runtime_di
     folder = channel_dir(channel, runtime_dir)
     while True:
         stat = snapshot(open_reader(folder))  # anew each time: the daemon may have been restarted
+        journal = journal_status(folder)
+        if journal is not None:
+            stat["journal"] = journal
         if as_json:
             click.echo(json.dumps(stat))
         else:
@@ -43,6 +46,7 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     from rich.table import Table
 
     from feedhandler import _core
+    from feedhandler.metrics.exporter import JOURNAL_COUNTERS
 
     texts = _core.counter_descriptions()
     console = open_console(clear)
@@ -63,4 +67,8 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
             rest.add_row(label, f"{source[name]:,}", *([text] if describe else []))
     for schema, count in stat["records"].items():
         rest.add_row(f"records.{schema}", f"{count:,}", *(["records published"] if describe else []))
+    for name, value in stat.get("journal", {}).items():
+        text = JOURNAL_COUNTERS.get(name, "")
+        shown = f"{value:,}" if isinstance(value, int) else value
+        rest.add_row(f"journal.{name}", shown, *([text] if describe else []))
     console.print(rest)

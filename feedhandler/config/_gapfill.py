@@ -14,7 +14,7 @@ class Gapfill(Table):
     """Where to answer, from what, whom, and how much."""
 
     listen: checks.ServerEndpoint
-    source: Literal["lines", "capture", "binaryfile"]
+    source: Literal["lines", "capture", "journal", "binaryfile"]
     file: Annotated[str, Field(validate_default=True)] = ""
     session: Annotated[checks.Session, Field(validate_default=True)] = ""
     allow: list[checks.Network] = Field(default=["127.0.0.0/8"], min_length=1)
@@ -31,10 +31,10 @@ class Gapfill(Table):
     @classmethod
     def _file_as_the_source_needs_it(cls, value: str, info: ValidationInfo) -> str:
         source = info.data.get("source")
-        if source in ("capture", "binaryfile") and not value:
+        if source in ("capture", "journal", "binaryfile") and not value:
             raise ValueError(f'is missing; source "{source}" needs one')
         if source == "lines" and value:
-            raise ValueError('goes with source "capture" or "binaryfile" only')
+            raise ValueError('goes with source "capture", "journal" or "binaryfile" only')
         return value
 
     @field_validator("session")

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from feedhandler.config import _overrides
-from feedhandler.config._describe import describe, key_name, show
+from feedhandler.config._describe import describe, key_name
 from feedhandler.config._gapfill import GapfillConfig
 from feedhandler.config._models import Config, Line
 from feedhandler.errors import NotInThisBuildError, UsageError
@@ -123,7 +123,4 @@ def _not_in_this_build(config: Config) -> list[tuple[str, str]]:
         found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; only "socket" is'))
     if config.recovery.snapshot:
         found.append(("recovery.snapshot", "the snapshot client is not in this build; leave the table out"))
-    if config.journal.directory:
-        directory = show(config.journal.directory)
-        found.append(("journal.directory", f'{directory}: the journal is not in this build; only "" is'))
     return found

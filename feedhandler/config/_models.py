@@ -114,6 +114,13 @@ class Journal(Table):
     """Raw packets to disk."""
 
     directory: str = ""
+    segment_mib: Annotated[int, Field(ge=1, le=65536)] = 256
+    segment_s: Annotated[float, Field(gt=0, le=864_000)] = 3600.0
+    retain_gib: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0
+    retain_days: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    compress: bool = True
+    sync_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    ring_mib: checks.RingMib = 64
 
 
 class Metrics(Table):

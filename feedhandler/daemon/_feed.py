@@ -51,6 +51,7 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
             trading_days=trading_days(config.channel.trading_day),
             ring_bytes=config.publish.ring_mib << 20,
             symbols=config.publish.symbols,
+            journal_ring_bytes=config.journal.ring_mib << 20 if config.journal.directory else 0,
         )
     except MemoryError as error:
         raise RunError("not enough memory for the books and buffers of the channel") from error

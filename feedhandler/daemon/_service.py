@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -38,24 +39,29 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     _keep_off(config.receive.cpu)
     feed.start()
     _keep_privileges_from_helpers()
-    children = _children_of(config, directory, log)
+    children, journal = _children_of(config, directory, log), _journal_of(config, directory, log)
     log.info("started", directory=str(directory), pid=os.getpid(), memory_locked=feed.memory_locked)
     notify(f"READY=1\nSTATUS={_status(feed)}")
     try:
-        _supervise(feed, config, children, stop, log)
+        _supervise(feed, config, [children, journal], stop, log)
     finally:
-        _stop(feed, config, children, log)
+        _stop(feed, config, children, journal, log)
 
 
 def _supervise(
-    feed: _core.Feed, config: Config, children: Children, stop: threading.Event, log: FilteringBoundLogger
+    feed: _core.Feed,
+    config: Config,
+    helpers: Sequence[Children],
+    stop: threading.Event,
+    log: FilteringBoundLogger,
 ) -> None:
     watchdog_s = watchdog_interval_s()
     tick_s = min(TICK_S, watchdog_s / 4) if watchdog_s else TICK_S
     progress, status = -1, ""
     while not stop.wait(tick_s):
         log_events(log, feed, config)
-        children.tick()
+        for children in helpers:
+            children.tick()
         if not feed.running:
             raise RunError(f"{config.channel.name}: the receive thread ended unexpectedly")
         progress_before, progress = progress, feed.progress
@@ -66,10 +72,13 @@ def _supervise(
             notify(f"STATUS={status}")
 
 
-def _stop(feed: _core.Feed, config: Config, children: Children, log: FilteringBoundLogger) -> None:
+def _stop(
+    feed: _core.Feed, config: Config, children: Children, journal: Children, log: FilteringBoundLogger
+) -> None:
     notify("STOPPING=1")
     children.stop()
     ended = feed.stop(timeout_ms=STOP_TIMEOUT_MS)
+    journal.stop()  # the last of them: it writes what the feed has received to its end
     log_events(log, feed, config)
     log.info("stopped", state=STATES[feed.state], uptime_s=round(time.monotonic() - _STARTED_S, 3))
     if not ended:
@@ -122,6 +131,23 @@ def _children_of(config: Config, directory: Path, log: FilteringBoundLogger) -> 
         )
     if config.metrics.listen:
         children.add("metrics", "feedhandler.metrics", [str(directory), "--listen", config.metrics.listen])
+    return children
+
+
+def _journal_of(config: Config, directory: Path, log: FilteringBoundLogger) -> Children:
+    children, journal = Children(log), config.journal
+    if journal.directory:
+        options = {
+            "directory": Path(journal.directory).absolute(),
+            "segment-mib": journal.segment_mib,
+            "segment-s": journal.segment_s,
+            "retain-gib": journal.retain_gib,
+            "retain-days": journal.retain_days,
+            "sync-s": journal.sync_s,
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        arguments.append("--compress" if journal.compress else "--no-compress")
+        children.add("journal", "feedhandler.journal", [str(directory), *arguments])
     return children
 
 

@@ -8,10 +8,19 @@ from prometheus_client.registry import Collector
 
 from feedhandler import _core
 from feedhandler.errors import RunError
-from feedhandler.metrics.snapshot import STATE_NAMES, open_reader, snapshot
+from feedhandler.metrics.snapshot import STATE_NAMES, journal_status, open_reader, snapshot
 
 GAUGES = {"missing", "down", "open", "orders"}
 """Counters that can fall; all others only grow while the daemon lives, and their names end in `_total`."""
+
+
+JOURNAL_COUNTERS = {
+    "packets": "packets the journal has written since the daemon's start",
+    "bytes": "bytes of them in segments, before compression",
+    "lost_packets": "packets overwritten in shared memory before the journal read them",
+    "segments": "segments begun",
+    "failures": "times that the journal had to stop: disk full, or a disk error",
+}
 
 
 class ChannelCollector(Collector):
@@ -59,6 +68,14 @@ class ChannelCollector(Collector):
         for schema, count in stat["records"].items():
             records.add_metric([stat["channel"], schema], count)
         yield records
+        journal = journal_status(self._folder)
+        if journal is not None:
+            writing = journal["state"] == "writing"
+            yield _gauge("journal_up", "1 while the journal writes what comes", channel, writing)
+            for name, text in JOURNAL_COUNTERS.items():
+                counter = CounterMetricFamily(f"feedhandler_journal_{name}", text, labels=["channel"])
+                counter.add_metric([stat["channel"]], journal[name])
+                yield counter
 
 
 def _family(name: str, text: str, counter: str, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:

@@ -36,6 +36,21 @@ def snapshot(reader: "_core.ChannelReader") -> dict[str, Any]:
     }
 
 
+def journal_status(folder: Path) -> dict[str, Any] | None:
+    """Return state and counters of the channel's journal, None when it has none.
+
+    `state`: "writing", "stopped" (in good order), "failed" (disk full: the log says why), "none" (not started
+    yet), or "dead" when a process that should write has died.
+    """
+    status: dict[str, Any] | None = _core.journal_status(str(folder))
+    if status is None:
+        return None
+    pid = status.pop("pid")
+    if status["state"] == "writing" and not Path(f"/proc/{pid}").exists():
+        status["state"] = "dead"
+    return status
+
+
 def open_reader(folder: Path) -> "_core.ChannelReader":
     """Return a reader of the channel whose files lie in `folder`."""
     return _core.ChannelReader(str(folder))

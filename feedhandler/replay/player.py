@@ -106,10 +106,10 @@ def source_notes(source: Source, end: dict[str, Any]) -> list[str]:
 
 def source_failures(source: Source, end: dict[str, Any]) -> tuple[str, ...]:
     """Return why a source was not played to its end: one line each."""
-    failures = []
+    failures = list(source.damage)
     if source.cut_at is not None:
         failures.append(f"the gzip stream ends too early, {source.cut_at} bytes of it were played")
-    elif end["end"] == "truncated":
+    elif end["end"] == "truncated" and not source.damage:
         failures.append(f"ends inside the record at offset {end['offset']}; what lies before it was played")
     if end["end"] == "broken":
         failures.append(f"no record lies at offset {end['offset']}; what lies before it was played")

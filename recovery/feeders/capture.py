@@ -1,20 +1,29 @@
-"""Fill a store from a capture: pcap or pcapng, gzip by content.
+"""Fill a store from a capture: pcap or pcapng, gzip and zstd by content; or from a journal, its segments in order.
 
-Ethernet (with VLAN tags or not) or Linux cooked.
+Ethernet (with VLAN tags or not) or Linux cooked. Of a journal the replies of re-request servers are taken too.
 """
 
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
+import zstandard
+
+from feedhandler import _core
 from feedhandler.errors import UsageError
+from feedhandler.journal import segments as journal
 from recovery.feeders.files import open_plain
 from recovery.feeders.session import SessionFeeder
+
+JOURNAL_MAC = b"\x02FHJ"
 
 
 def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
     """Take every multicast UDP datagram of the capture for a packet of the feed; returns how many there were.
+
+    A directory is a journal. Its segments are read in order.
 
     Raises UsageError when the file cannot be read as a capture, or dpkt is not installed.
     """
@@ -26,19 +35,31 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
         raise UsageError(message) from error
     count = 0
     try:
-        with open_plain(path) as file:
-            for payload in _multicast(dpkt, file):
-                feeder.on_packet(payload)
-                count += 1
+        for part in _parts(Path(path)):
+            with open_plain(part) as file:
+                for payload in _packets(dpkt, file):
+                    feeder.on_packet(payload)
+                    count += 1
     except OSError as error:
         raise UsageError(f'file: "{name}": {error.strerror or error}') from error
+    except zstandard.ZstdError as error:
+        raise UsageError(f'file: "{name}": damaged zstd data: {error}') from error
     except (EOFError, ValueError, struct.error, dpkt.Error) as error:
         reason = str(error) or type(error).__name__
         raise UsageError(f'file: "{name}": not a whole pcap or pcapng: {reason}') from error
     return count
 
 
-def _multicast(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    parts = [segment.path for segment in journal.segments(path)]
+    if not parts:
+        raise UsageError(f'file: "{path}": is a directory without segments of a journal')
+    return parts
+
+
+def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
     reader = dpkt.pcap.UniversalReader(file)
     link_types = {dpkt.pcap.DLT_EN10MB: dpkt.ethernet.Ethernet, dpkt.pcap.DLT_LINUX_SLL: dpkt.sll.SLL}
     frame_type = link_types.get(reader.datalink(), dpkt.ip.IP)
@@ -48,5 +69,11 @@ def _multicast(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
         except dpkt.UnpackError:
             continue
         ip = packet if isinstance(packet, dpkt.ip.IP) else packet.data
-        if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.udp.UDP) and 224 <= ip.dst[0] < 240:
-            yield bytes(ip.data.data)
+        if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.udp.UDP):
+            if 224 <= ip.dst[0] < 240 or _is_reply(frame):
+                yield bytes(ip.data.data)
+
+
+def _is_reply(frame: bytes) -> bool:
+    """Tell whether a frame is what a re-request server gave, as a journal marks it in the source address."""
+    return frame[6:10] == JOURNAL_MAC and frame[11] >= _core.MAX_LINES

@@ -8,6 +8,7 @@ NB_MODULE(_core, m) {
     fh::bind::register_publish(m);
     fh::bind::register_receive(m);
     fh::bind::register_replay(m);
+    fh::bind::register_journal(m);
     fh::bind::register_simulate(m);
     fh::bind::register_snapshot(m);
 }

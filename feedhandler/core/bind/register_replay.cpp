@@ -53,6 +53,8 @@ nb::dict capture_groups(const nb::object& data) {
     nb::dict out;
     out["groups"] = groups;
     out["unknown_link"] = finder.unknown_link();
+    out["first_ns"] = finder.first_ns();
+    out["last_ns"] = finder.last_ns();
     return out;
 }
 
@@ -61,13 +63,14 @@ struct ReplaySettings {
     bool keep_records;
     std::vector<std::string> symbols;
     replay::RunnerSettings runner;
+    replay::Period period;
 };
 
 // One replay: scan() first, then start(), then step() until it is False.
 class Replay : public ReplayInput {
   public:
     Replay(const nb::object& data, bool binary, const std::vector<GroupText>& groups, ReplaySettings settings)
-        : ReplayInput(data, binary, groups), settings_(std::move(settings)) {
+        : ReplayInput(data, binary, groups, settings.period), settings_(std::move(settings)) {
         settings_.runner.copy_to_all = copy_to_all();
         settings_.runner.timestamp_kind = is_binary() ? TimestampKind::none : TimestampKind::kernel;
     }
@@ -204,8 +207,9 @@ void register_replay(nb::module_& m) {
             [](Replay* self, const nb::object& data, bool binary, const std::vector<GroupText>& groups,
                std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
                double drop_burst, bool rewind, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
-               std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols) {
-                ReplaySettings settings{schema_mask, keep_records, std::move(symbols), {}};
+               std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols,
+               std::int64_t begin_ns, std::int64_t end_ns) {
+                ReplaySettings settings{schema_mask, keep_records, std::move(symbols), {}, {begin_ns, end_ns}};
                 settings.runner.lines = checked_lines(lines);
                 settings.runner.faults = {drop, drop_burst, duplicate, reorder, corrupt};
                 settings.runner.rewind = rewind;
@@ -216,7 +220,8 @@ void register_replay(nb::module_& m) {
             },
             "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
             "corrupt"_a, "drop_burst"_a, "rewind"_a, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
-            "keep_records"_a, "symbols"_a)
+            "keep_records"_a, "symbols"_a, "begin_ns"_a = replay::Period{}.begin_ns,
+            "end_ns"_a = replay::Period{}.end_ns)
         .def("start", &Replay::start, "midnight_ns"_a,
              "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
         .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,

@@ -69,12 +69,13 @@ inline constexpr std::uint64_t packets_at_once = 200'000;
 // A capture with its groups, or a BinaryFILE; scan() reads it once.
 class ReplayInput {
   public:
-    ReplayInput(const nb::object& data, bool binary, const std::vector<GroupText>& groups)
+    ReplayInput(const nb::object& data, bool binary, const std::vector<GroupText>& groups,
+                replay::Period period = {})
         : buffer_(data), is_binary_(binary), copy_to_all_(binary || groups.size() == 1) {
         if (binary) return;
         std::vector<replay::Group> parsed;
         for (const GroupText& text : groups) parsed.push_back(to_group(text));
-        capture_ = std::make_unique<replay::CaptureInput>(buffer_.bytes(), std::move(parsed));
+        capture_ = std::make_unique<replay::CaptureInput>(buffer_.bytes(), std::move(parsed), period);
     }
 
     // `midnight_ns`: of the trading day of a BinaryFILE; captures tell their own time.

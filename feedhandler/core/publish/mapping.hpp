@@ -61,14 +61,15 @@ class Mapping {
         return mapping;
     }
 
-    static Mapping open(const std::string& path) {
+    static Mapping open(const std::string& path, bool writable = false) {
         Mapping mapping;
-        mapping.fd_ = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        mapping.fd_ = FileDescriptor(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC));
         if (mapping.fd_.get() < 0) fail(path, "cannot open");
         struct stat status {};
         if (::fstat(mapping.fd_.get(), &status) != 0) fail(path, "cannot stat");
         if (status.st_size == 0) fail(path, "empty", EINVAL);
-        mapping.map(path, static_cast<std::size_t>(status.st_size), PROT_READ);
+        mapping.map(path, static_cast<std::size_t>(status.st_size),
+                    writable ? PROT_READ | PROT_WRITE : PROT_READ);
         return mapping;
     }
 

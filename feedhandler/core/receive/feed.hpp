@@ -2,6 +2,7 @@
 // by packet.
 #pragma once
 
+#include <arpa/inet.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include <exception>
 #include <future>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -23,6 +25,7 @@
 
 #include "book/table.hpp"
 #include "event.hpp"
+#include "journal/files.hpp"
 #include "message.hpp"
 #include "pipeline.hpp"
 #include "publish/channel_writer.hpp"
@@ -51,7 +54,24 @@ struct FeedSettings {
     // In order of time. A session that starts belongs to the last day that has begun: a daemon may live
     // through many. The calendar is worked out beforehand because the receive thread has no time zones.
     std::vector<TradingDay> trading_days;
+    std::uint64_t journal_ring_bytes = 0;  // of the packets for the journal; 0 = there is none
 };
+
+inline std::uint32_t host_address(const std::string& text) {
+    in_addr address{};
+    return ::inet_pton(AF_INET, text.c_str(), &address) == 1 ? ntohl(address.s_addr) : 0;
+}
+
+// What the journal knows of where packets come from.
+inline publish::PacketOrigins origins_of(std::span<const LineSettings> lines,
+                                         std::span<const ServerSettings> servers) {
+    publish::PacketOrigins out{};
+    for (std::size_t i = 0; i < std::min(lines.size(), max_lines); ++i)
+        out[i] = {host_address(lines[i].group), host_address(lines[i].source), lines[i].port, {}};
+    for (std::size_t i = 0; i < std::min(servers.size(), max_servers); ++i)
+        out[first_server_line + i] = {host_address(servers[i].address), 0, servers[i].port, {}};
+    return out;
+}
 
 // Construct, start() and stop() on one thread; everything else here runs on the receive thread unless it says
 // otherwise.
@@ -66,13 +86,15 @@ class Feed {
 
     // Joins the lines, makes the channel's files, takes all memory. Throws when any of it cannot be had.
     explicit Feed(const FeedSettings& settings)
-        : cpu_(settings.cpu),
+        : directory_(settings.channel.directory),
+          cpu_(settings.cpu),
           spin_(settings.spin),
           // What is touched stays in memory; what is only reserved takes none. Needs CAP_IPC_LOCK or a
           // generous limit.
           trading_days_(settings.trading_days),
           memory_locked_(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0),
           channel_(with_books(settings.channel)),
+          journal_(journal_files(settings)),
           normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
           source_(settings.lines, settings.spin),
           requests_(settings.servers),
@@ -116,6 +138,7 @@ class Feed {
 
     void on_datagram(const Datagram& d, std::int64_t now_ns) {
         now_ns_ = now_ns;
+        if (journal_ != nullptr) journal_->ring().put(d);
         if (d.line < first_server_line) [[likely]] {
             pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
         } else {
@@ -158,6 +181,13 @@ class Feed {
         return channel;
     }
 
+    static std::unique_ptr<journal::JournalFiles> journal_files(const FeedSettings& settings) {
+        if (settings.journal_ring_bytes == 0) return nullptr;
+        return std::make_unique<journal::JournalFiles>(settings.channel.directory, settings.journal_ring_bytes,
+                                                       settings.channel.epoch,
+                                                       origins_of(settings.lines, settings.servers));
+    }
+
     void set_trading_day(std::int64_t now_ns) {
         const auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
         if (later == trading_days_.begin()) return;
@@ -171,6 +201,8 @@ class Feed {
             prctl(PR_SET_NAME, "fh-receive");
             pin();
             ReceiveLoop<SocketSource, Feed> loop(source_, requests_, *this, spin_);
+            if (journal_ != nullptr) journal_->publish();  // before the channel: a journal finds it by that
+            else journal::JournalFiles::remove(directory_);
             channel_.own(read_clock(CLOCK_MONOTONIC));
             running_.store(true, std::memory_order_release);
             ready.set_value();
@@ -230,12 +262,14 @@ class Feed {
         ++gaps_put_;
     }
 
+    std::string directory_;
     int cpu_;
     bool spin_;
     std::vector<TradingDay> trading_days_;
     bool memory_locked_;
     Counters counters_;
     publish::ChannelWriter channel_;
+    std::unique_ptr<journal::JournalFiles> journal_;  // none: no journal is configured
     Normalizer normalizer_;
     SocketSource source_;
     RequestSockets requests_;

@@ -8,6 +8,7 @@
 
 #include "frame/ethernet.hpp"
 #include "frame/moldudp64.hpp"
+#include "journal/frame.hpp"
 #include "receive/capture.hpp"
 #include "replay/input.hpp"
 
@@ -19,6 +20,12 @@ struct Group {
     bool operator==(const Group&) const = default;
 };
 
+// Of a journal, the reply of a re-request server.
+inline bool is_reply(const receive::Frame& captured) {
+    return captured.link_type == static_cast<std::uint32_t>(frame::LinkType::ethernet) &&
+           journal::is_journal_frame(captured.data, captured.length) && journal::is_reply(captured.data);
+}
+
 inline frame::UdpDatagram datagram_of(const receive::Frame& captured) {
     return frame::parse_frame(static_cast<frame::LinkType>(captured.link_type), captured.data,
                               captured.length);
@@ -27,33 +34,42 @@ inline frame::UdpDatagram datagram_of(const receive::Frame& captured) {
 class CaptureInput final : public Input {
   public:
     // The first group is line 0, and so on.
-    CaptureInput(receive::FileBytes file, std::vector<Group> groups)
-        : file_(file), groups_(std::move(groups)), reader_(file) {}
+    CaptureInput(receive::FileBytes file, std::vector<Group> groups, Period period = {})
+        : file_(file), groups_(std::move(groups)), period_(period), reader_(file) {}
 
     bool next(InputPacket& out) override {
         receive::Frame frame;
         while (reader_.next(frame)) {
+            if (!period_.holds(frame.ts_ns)) continue;
             const auto udp = datagram_of(frame);
             cut_ += udp.refusal == frame::Refusal::truncated && frame.length < frame.original_length;
             fragments_ += udp.refusal == frame::Refusal::fragment;
             if (udp.refusal != frame::Refusal::none) continue;
             const Group group{udp.destination, udp.destination_port};
             const auto line = std::find(groups_.begin(), groups_.end(), group) - groups_.begin();
-            if (line == std::ssize(groups_)) continue;
+            const bool reply = line == std::ssize(groups_) && replies_ && is_reply(frame);
+            if (line == std::ssize(groups_) && !reply) continue;
             out = InputPacket{udp.payload, static_cast<std::uint32_t>(udp.length),
-                              static_cast<std::uint16_t>(line), frame.ts_ns,
+                              reply ? reply_line : static_cast<std::uint16_t>(line), frame.ts_ns,
                               udp.payload + std::min<std::size_t>(udp.length, frame::mold_header_bytes)};
             return true;
         }
         return false;
     }
 
-    void rewind() override { *this = CaptureInput(file_, std::move(groups_)); }
+    void rewind() override {
+        const bool replies = replies_;
+        *this = CaptureInput(file_, std::move(groups_), period_);
+        replies_ = replies;
+    }
+    void offer_replies(bool wanted) override { replies_ = wanted; }
     InputEnd end() const override { return {reader_.end(), reader_.offset(), 0, cut_, fragments_}; }
 
   private:
     receive::FileBytes file_;
     std::vector<Group> groups_;
+    Period period_;
+    bool replies_ = false;
     receive::Capture reader_;
     std::uint64_t cut_ = 0;
     std::uint64_t fragments_ = 0;
@@ -76,6 +92,9 @@ class GroupFinder {
         receive::Frame frame;
         for (std::uint64_t i = 0; i < frames; ++i) {
             if (!reader_.next(frame)) return false;
+            if (frames_++ == 0) first_ns_ = last_ns_ = frame.ts_ns;
+            first_ns_ = std::min(first_ns_, frame.ts_ns);
+            last_ns_ = std::max(last_ns_, frame.ts_ns);
             const auto udp = datagram_of(frame);
             unknown_link_ += udp.refusal == frame::Refusal::link_type;
             if (udp.refusal == frame::Refusal::none) add(udp);
@@ -85,6 +104,8 @@ class GroupFinder {
 
     const std::vector<GroupSeen>& groups() const { return groups_; }
     std::uint64_t unknown_link() const { return unknown_link_; }
+    std::int64_t first_ns() const { return first_ns_; }  // the earliest and latest time in the capture
+    std::int64_t last_ns() const { return last_ns_; }
 
   private:
     void add(const frame::UdpDatagram& udp) {
@@ -108,6 +129,9 @@ class GroupFinder {
     std::unique_ptr<Message[]> messages_ =
         std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages);
     std::uint64_t unknown_link_ = 0;
+    std::uint64_t frames_ = 0;
+    std::int64_t first_ns_ = 0;
+    std::int64_t last_ns_ = 0;
 };
 
 }  // namespace fh::replay

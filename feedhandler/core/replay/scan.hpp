@@ -28,14 +28,17 @@ class Scanner {
     static constexpr std::uint64_t max_gap_messages = 10'000'000;
     static constexpr std::uint64_t highest_number = std::uint64_t{1} << 48;  // no session ever has so many
 
-    explicit Scanner(Input& input) : input_(input) { input.rewind(); }
+    explicit Scanner(Input& input) : input_(input) {
+        input.rewind();
+        input.offer_replies(true);
+    }
 
     // False at the end of the input.
     bool step(std::uint64_t packets) {
         InputPacket packet;
         for (std::uint64_t i = 0; i < packets; ++i) {
             if (!input_.next(packet)) return false;
-            on_packet(packet);
+            packet.line == reply_line ? on_reply(packet) : on_packet(packet);
         }
         return true;
     }
@@ -43,6 +46,7 @@ class Scanner {
     // Leaves the input at its start.
     Scan finish() {
         scan_.input_end = input_.end();
+        input_.offer_replies(false);
         input_.rewind();
         for (auto& session : scan_.sessions) session.store.seal();
         return std::move(scan_);
@@ -65,6 +69,18 @@ class Scanner {
         if (scan_.sessions.size() == 1) session.first = std::min(session.first, parsed.sequence);
         session.end = std::max(session.end, parsed.end());
         ended_ = ended_ || parsed.kind == frame::MoldKind::end_of_session;
+        const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
+        session.store.add({parsed.sequence, packet.blocks, bytes, parsed.count});
+    }
+
+    // What a re-request server gave belongs to the session of the day, and starts none.
+    void on_reply(const InputPacket& packet) {
+        const auto parsed = frame::parse_mold(packet.data, packet.length, messages_.get());
+        if (parsed.kind != frame::MoldKind::data || parsed.sequence == 0 || scan_.sessions.empty()) return;
+        InputSession& session = scan_.sessions.back();
+        if (!is(session, packet) || !plausible(parsed, session.end)) return;
+        if (scan_.sessions.size() == 1) session.first = std::min(session.first, parsed.sequence);
+        session.end = std::max(session.end, parsed.end());
         const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
         session.store.add({parsed.sequence, packet.blocks, bytes, parsed.count});
     }

@@ -1,0 +1,161 @@
+// The journal for Python: packets from the ring into segments, segments looked at, and a packet ring's writer for
+// tests.
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+
+#include "bind/register.hpp"
+#include "bind/replay_input.hpp"
+#include "journal/files.hpp"
+#include "journal/journal.hpp"
+#include "journal/segment.hpp"
+#include "publish/packet_ring.hpp"
+#include "receive/feed.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace fh::bind {
+namespace {
+
+using journal::Journal;
+
+// std::system_error as OSError with its number and path.
+template <class Call>
+void with_os_errors(Call call) {
+    try {
+        const nb::gil_scoped_release unlocked;
+        call();
+        return;
+    } catch (const std::system_error& error) {
+        errno = error.code().value();
+        const std::string what = error.what();
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, what.substr(0, what.rfind(": ")).c_str());
+    }
+    throw nb::python_error();
+}
+
+nb::dict counters_dict(const journal::JournalCounters& counters) {
+    nb::dict out;
+    out["packets"] = counters.packets;
+    out["bytes"] = counters.bytes;
+    out["lost_packets"] = counters.lost_packets;
+    out["segments"] = counters.segments;
+    return out;
+}
+
+// What the journal of a channel says of itself; None when the channel has none.
+nb::object journal_status(const std::string& directory) {
+    try {
+        const auto file = publish::Mapping::open(directory + "/journal");
+        const auto* page = reinterpret_cast<const journal::JournalPage*>(file.data());
+        if (file.size() != sizeof *page || page->magic.load() != journal::journal_magic) return nb::none();
+        nb::dict out;
+        out["state"] = journal::journal_state_names[page->state.load() & 3u];
+        out["pid"] = page->pid.load();
+        const nb::dict counters = counters_dict(journal::get(*page));
+        for (const auto& [key, value] : counters) out[key] = value;
+        out["failures"] = page->failures.load();
+        return out;
+    } catch (const publish::ChannelError&) {
+        return nb::none();
+    }
+}
+
+nb::object segment_extent(const nb::object& data) {
+    const Buffer buffer(data);
+    journal::Extent extent;
+    {
+        const nb::gil_scoped_release unlocked;
+        extent = journal::extent_of(buffer.bytes());
+    }
+    return nb::make_tuple(extent.bytes, extent.packets, extent.first_ns, extent.last_ns);
+}
+
+// The daemon's half, for tests and benchmarks: a folder with `packets` and `journal` as a channel has them.
+class PacketRing {
+  public:
+    PacketRing(const std::string& directory, std::uint64_t bytes, std::uint64_t epoch,
+               const std::vector<receive::LineSettings>& lines,
+               const std::vector<std::pair<std::string, std::uint16_t>>& servers)
+        : files_(directory, bytes, epoch, receive::origins_of(lines, to_servers(servers))) {
+        files_.publish();
+    }
+    void put(std::uint16_t line, const nb::bytes& payload, std::int64_t ts_recv_ns, std::uint64_t times) {
+        const Datagram datagram{reinterpret_cast<const std::uint8_t*>(payload.c_str()),
+                                static_cast<std::uint32_t>(payload.size()), line, TimestampKind::kernel, ts_recv_ns};
+        const nb::gil_scoped_release unlocked;
+        for (std::uint64_t i = 0; i < times; ++i) files_.ring().put(datagram);
+    }
+    std::uint64_t packets() { return files_.ring().packets(); }
+
+  private:
+    static std::vector<receive::ServerSettings> to_servers(
+        const std::vector<std::pair<std::string, std::uint16_t>>& servers) {
+        std::vector<receive::ServerSettings> out;
+        for (const auto& [address, port] : servers) out.push_back({address, port});
+        return out;
+    }
+    journal::JournalFiles files_;
+};
+
+}  // namespace
+
+void register_journal(nb::module_& m) {
+    m.def("journal_status", &journal_status, "directory"_a,
+          "State and counters of the journal of the channel in this folder; None when it has none.");
+    m.def("segment_extent", &segment_extent, "data"_a,
+          "(bytes, packets, first ns, last ns) of the whole records of a journal's segment; bytes 0: it is none.");
+
+    nb::class_<Journal>(m, "Journal", "Packets of a channel from shared memory into segments; for feedhandler.journal.")
+        .def(nb::init<const std::string&>(), "directory"_a)
+        .def("pump", &Journal::pump, nb::call_guard<nb::gil_scoped_release>(),
+             "Move packets until none is left, or one waits for another segment; how many were moved.")
+        .def(
+            "open",
+            [](Journal& self, const std::string& path, std::size_t bytes, std::int64_t longest_ns) {
+                with_os_errors([&] { self.open(path, bytes, longest_ns); });
+            },
+            "path"_a, "bytes"_a, "longest_ns"_a, "Open a segment. Raises OSError.")
+        .def(
+            "close",
+            [](Journal& self) {
+                if (self.segment() == nullptr) return;
+                with_os_errors([&] { self.close(); });
+            },
+            "Cut the segment to its size and leave it. Raises OSError.")
+        .def(
+            "sync",
+            [](Journal& self) {
+                if (self.segment() == nullptr) return;
+                with_os_errors([&] { self.segment()->sync(); });
+            },
+            "Bring to disk what is written. Raises OSError.")
+        .def(
+            "set_state",
+            [](Journal& self, const std::string& name) {
+                for (std::uint32_t i = 0; i < 4; ++i)
+                    if (name == journal::journal_state_names[i])
+                        return self.set_state(static_cast<journal::JournalState>(i));
+                throw nb::value_error("no such state");
+            },
+            "state"_a, "Tell readers of the channel: writing, stopped, failed.")
+        .def("counters", [](const Journal& self) { return counters_dict(self.counters()); })
+        .def_prop_ro("waiting", &Journal::waiting, "Does the next packet need another segment?")
+        .def_prop_ro("waiting_ns", &Journal::waiting_ns, "When that packet was received, UTC ns.")
+        .def_prop_ro("available", &Journal::available, "Is there anything in the ring?")
+        .def_prop_ro("segment_first_ns", &Journal::segment_first_ns, "UTC ns of the open segment's first packet.")
+        .def_prop_ro("segment_packets",
+                     [](const Journal& self) { return self.segment() ? self.segment()->packets() : 0; });
+
+    nb::class_<PacketRing>(m, "PacketRing", "The writing end of a packet ring; for tests and benchmarks.")
+        .def(nb::init<const std::string&, std::uint64_t, std::uint64_t, const std::vector<receive::LineSettings>&,
+                      const std::vector<std::pair<std::string, std::uint16_t>>&>(),
+             "directory"_a, "bytes"_a, "epoch"_a, "lines"_a, "servers"_a)
+        .def("put", &PacketRing::put, "line"_a, "payload"_a, "ts_recv_ns"_a, "times"_a = 1)
+        .def_prop_ro("packets", &PacketRing::packets);
+}
+
+}  // namespace fh::bind

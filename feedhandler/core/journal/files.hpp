@@ -1,0 +1,70 @@
+// The daemon's side of a journal: the packet ring and the journal's page in the channel's folder.
+#pragma once
+
+#include <unistd.h>
+
+#include <bit>
+#include <cstdio>
+#include <new>
+#include <string>
+
+#include "journal/page.hpp"
+#include "publish/mapping.hpp"
+#include "publish/packet_ring.hpp"
+
+namespace fh::journal {
+
+class JournalFiles {
+  public:
+    // Throws ChannelError. The files are new and not in their places until publish().
+    JournalFiles(const std::string& directory, std::uint64_t ring_bytes, std::uint64_t epoch,
+                 const publish::PacketOrigins& origins)
+        : directory_(directory),
+          packets_(publish::Mapping::create(directory + "/packets.new",
+                                            publish::packets_file_size(checked(ring_bytes)), 0640)),
+          page_(publish::Mapping::create(directory + "/journal.new", sizeof(JournalPage), 0640)),
+          ring_(packets_.data(), ring_bytes, epoch, origins) {
+        auto* page = new (page_.data()) JournalPage{};
+        page->epoch = epoch;
+        page->magic.store(journal_magic, std::memory_order_release);
+    }
+    JournalFiles(const JournalFiles&) = delete;
+    JournalFiles& operator=(const JournalFiles&) = delete;
+    ~JournalFiles() {
+        if (published_) return;
+        for (const char* name : {"/packets.new", "/journal.new"}) ::unlink((directory_ + name).c_str());
+    }
+
+    // Puts both in place of those of an earlier start.
+    void publish() {
+        for (const char* name : {"/packets", "/journal"}) {
+            const std::string path = directory_ + name;
+            if (::rename((path + ".new").c_str(), path.c_str()) != 0)
+                publish::fail(path, "cannot rename into place");
+        }
+        published_ = true;
+    }
+
+    // Of a channel without a journal: what an earlier start left would mislead.
+    static void remove(const std::string& directory) {
+        for (const char* name : {"/packets", "/journal"}) ::unlink((directory + name).c_str());
+    }
+
+    publish::PacketRingWriter& ring() { return ring_; }
+
+  private:
+    static std::uint64_t checked(std::uint64_t ring_bytes) {
+        if (!std::has_single_bit(ring_bytes) || ring_bytes < publish::smallest_packet_ring)
+            throw publish::ChannelError("packets: " + std::to_string(ring_bytes) + " bytes: a power of two from " +
+                                        std::to_string(publish::smallest_packet_ring) + " on is allowed");
+        return ring_bytes;
+    }
+
+    std::string directory_;
+    publish::Mapping packets_;
+    publish::Mapping page_;
+    publish::PacketRingWriter ring_;
+    bool published_ = false;
+};
+
+}  // namespace fh::journal

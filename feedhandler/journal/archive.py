@@ -1,0 +1,165 @@
+"""Finished segments: compressed, and removed when there are too many or they are too old; beside the writing."""
+
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+from structlog.typing import FilteringBoundLogger
+
+from feedhandler.journal.segments import CHUNK, PACKED, PART, PLAIN, Segment, extent, segments
+
+UNFINISHED = ".tmp"
+_COMPRESSION_LEVEL = 3
+_NICE = 10
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is kept: bytes over all segments and seconds since a segment's first packet; 0 = no limit."""
+
+    bytes: int = 0
+    age_s: float = 0
+
+
+def sync_directory(directory: Path) -> None:
+    """Bring names to disk, not only what they name."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def repair(directory: Path, log: FilteringBoundLogger) -> None:
+    """Finish what a writer that died has left: cut torn tails, remove half-made copies."""
+    for path in directory.glob(f"*{PACKED}{UNFINISHED}"):
+        path.unlink()
+    for segment in segments(directory):
+        if segment.kind == PART:
+            _finish(segment, log)
+        elif segment.kind == PLAIN and segment.named(PACKED).exists():
+            segment.path.unlink()  # the copy has its name only once it is whole and on disk
+    sync_directory(directory)
+
+
+def _finish(segment: Segment, log: FilteringBoundLogger) -> None:
+    size, packets = extent(segment.path)
+    if packets == 0:
+        segment.path.unlink()
+        log.warning("journal_segment_empty", segment=segment.path.name)
+        return
+    with segment.path.open("r+b") as file:
+        file.seek(size)
+        torn = any(file.read(CHUNK))
+        file.truncate(size)
+        os.fsync(file.fileno())
+    segment.path.rename(segment.named(PLAIN))
+    log.warning(
+        "journal_segment_repaired", segment=segment.path.name, packets=packets, bytes=size, torn_tail=torn
+    )
+
+
+def apply_limits(directory: Path, limits: Limits, log: FilteringBoundLogger, coming_bytes: int = 0) -> None:
+    """Remove the oldest finished segments until the limits hold, with room for `coming_bytes` more."""
+    kept = [(segment, segment.path.stat()) for segment in segments(directory)]
+    total = coming_bytes + sum(status.st_size for _, status in kept)
+    oldest_ns = time.time_ns() - round(limits.age_s * 1e9)
+    for segment, status in kept:
+        too_much = limits.bytes and total > limits.bytes
+        too_old = limits.age_s and segment.start_ns < oldest_ns
+        if segment.kind == PART or not (too_much or too_old):
+            continue
+        with suppress(FileNotFoundError):
+            segment.path.unlink()
+        total -= status.st_size
+        log.info("journal_segment_removed", segment=segment.path.name, reason="age" if too_old else "size")
+
+
+def compress(segment: Segment, stop: threading.Event) -> bool:
+    """Put `.pcap.zst` in the place of a finished segment; False when told to stop. Raises OSError."""
+    unfinished = segment.path.with_name(segment.named(PACKED).name + UNFINISHED)
+    compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL, write_checksum=True)
+    try:
+        size = segment.path.stat().st_size
+        with segment.path.open("rb") as source, unfinished.open("wb") as out:
+            with compressor.stream_writer(out, size=size, closefd=False) as writer:
+                while chunk := source.read(CHUNK):
+                    if stop.is_set():
+                        return False
+                    writer.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        unfinished.chmod(segment.path.stat().st_mode & 0o777)
+        unfinished.rename(segment.named(PACKED))
+        sync_directory(segment.path.parent)
+        segment.path.unlink()
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+class Archivist:
+    """A thread that compresses, keeps the limits and syncs the open segment, all of it aside from writing."""
+
+    def __init__(
+        self, directory: Path, limits: Limits, log: FilteringBoundLogger, *, packing: bool, sync_s: float
+    ) -> None:
+        self._directory, self._limits, self._log = directory, limits, log
+        self._packing, self._sync_s = packing, sync_s
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="archivist", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what is there already."""
+        self._wake.set()
+        self._thread.start()
+
+    def segment_finished(self) -> None:
+        """Say that there is something to do."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End soon; what is half compressed is thrown away and done at the next start."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while not self._stop.is_set():
+            asked = self._wake.wait(self._sync_s or None)
+            try:
+                if self._sync_s:
+                    self._sync()
+                if asked and not self._stop.is_set():
+                    self._wake.clear()
+                    self._tidy()
+            except OSError as error:  # the disk is full, or worse: the next segment's opening will tell
+                self._log.warning("journal_archive_failed", file=error.filename, reason=error.strerror)
+
+    def _tidy(self) -> None:
+        apply_limits(self._directory, self._limits, self._log)
+        if not self._packing:
+            return
+        for segment in segments(self._directory):
+            if self._stop.is_set():
+                return
+            with suppress(FileNotFoundError):
+                if segment.kind == PLAIN:
+                    compress(segment, self._stop)
+
+    def _sync(self) -> None:
+        for segment in segments(self._directory)[-1:]:
+            if segment.kind == PART:
+                with suppress(FileNotFoundError):
+                    descriptor = os.open(segment.path, os.O_RDWR)
+                    try:
+                        os.fdatasync(descriptor)
+                    finally:
+                        os.close(descriptor)
