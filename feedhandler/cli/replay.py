@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BOOKS_HEADER = b"symbol,side,price,size,orders\n"
 
 
-def _checked(
+def checked(
     parse: Callable[[str, str], object],
 ) -> Callable[[click.Context, click.Parameter, object], object]:
     """Make a click callback of a parser that wants the option's name and the text."""
@@ -44,7 +44,7 @@ def _checked(
     "groups",
     multiple=True,
     metavar="GROUP:PORT",
-    callback=_checked(options.parse_group),
+    callback=checked(options.parse_group),
     help="Take these datagrams of a capture; the first is line A, the second B. "
     "Default: all multicast MoldUDP64.",
 )
@@ -91,14 +91,14 @@ def _checked(
 @click.option(
     "--symbols",
     metavar="A,B",
-    callback=_checked(options.parse_symbols),
+    callback=checked(options.parse_symbols),
     help="Only their records, and only their books in --dump-books and books_sha256.",
 )
 @click.option(
     "--date",
     "trading_day",
     metavar="YYYY-MM-DD",
-    callback=_checked(options.parse_day),
+    callback=checked(options.parse_day),
     help="Trading day, whose midnight in New York the times count from. Default: the capture's.",
 )
 @click.option(
@@ -239,7 +239,7 @@ def _play(
         player = Player(source, chosen, files)
         for note in player.notes:
             click.echo(f"feedhandler: {note}", err=True)
-        with _progress() as progress:
+        with shown_progress() as progress:
             played = player.play(speed, progress)
         if files is not None:
             files.finish(played.symbols, played.first_ns, played.last_ns)
@@ -251,7 +251,7 @@ def _play(
 def _send(sending: "sender.Sender", speed: float | None, *, as_json: bool) -> int:
     for note in sending.notes:
         click.echo(f"feedhandler: {note}", err=True)
-    with _progress() as progress:
+    with shown_progress() as progress:
         counts = sending.send(speed, progress)
     if as_json:
         click.echo(json.dumps(counts))
@@ -274,7 +274,7 @@ def _tell(played: Played, *, as_json: bool) -> int:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def shown_progress() -> Iterator[Callable[[int, int], None] | None]:
     """Show a bar on stderr when that is a terminal."""
     if not sys.stderr.isatty():
         yield None

@@ -1,4 +1,4 @@
-"""Writes records as DBN files: one schema each, `SCHEMA.dbn.zst`, with symbol mappings."""
+"""Writes records as DBN files: one schema each, `[PREFIX]SCHEMA.dbn.zst`, with symbol mappings."""
 
 import shutil
 from collections.abc import Sequence
@@ -73,8 +73,15 @@ class DbnFiles:
     A finished file is two zstd frames, one after the other: the metadata, and the records.
     """
 
-    def __init__(self, directory: Path, schemas: tuple[str, ...], dataset: str = "XNAS.ITCH") -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        schemas: tuple[str, ...],
+        dataset: str = "XNAS.ITCH",
+        prefix: str = "",
+        option: str = "--dbn",
+    ) -> None:
+        self._directory, self._prefix, self._option = directory, prefix, option
         self._dataset = dataset
         self._parts: dict[str, tuple[BinaryIO, zstandard.ZstdCompressionWriter]] = {}
         try:
@@ -87,21 +94,21 @@ class DbnFiles:
                 self._parts[schema] = (file, writer)
         except OSError as error:
             self.discard()
-            raise UsageError(f'--dbn: "{directory}": {error.strerror}') from error
+            raise UsageError(f'{option}: "{directory}": {error.strerror}') from error
 
     def _part(self, schema: str) -> Path:
-        return self._directory / f".{schema}.records.part"
+        return self._directory / f".{self._prefix}{schema}.records.part"
 
     def path(self, schema: str) -> Path:
         """Return where the finished file of a schema lies."""
-        return self._directory / f"{schema}.dbn.zst"
+        return self._directory / f"{self._prefix}{schema}.dbn.zst"
 
     def write(self, schema: str, records: bytes) -> None:
         """Append whole records of one schema."""
         try:
             self._parts[schema][1].write(records)
         except OSError as error:
-            raise RunError(f'--dbn: "{self.path(schema)}": {error.strerror}') from error
+            raise RunError(f'{self._option}: "{self.path(schema)}": {error.strerror}') from error
 
     def finish(self, symbols: list[tuple[int, str]], first_ns: int, last_ns: int) -> None:
         """Put the heads before the records; only then do the files have their names."""
@@ -119,7 +126,7 @@ class DbnFiles:
                     shutil.copyfileobj(file, whole, 1 << 20)
                 unfinished.replace(path)
             except OSError as error:
-                raise RunError(f'--dbn: "{path}": {error.strerror}') from error
+                raise RunError(f'{self._option}: "{path}": {error.strerror}') from error
 
     def discard(self) -> None:
         """Remove what is not finished."""

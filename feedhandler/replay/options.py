@@ -46,7 +46,7 @@ class ReplayOptions:
     """All that decides what a replay gives; the same options, file and seed give the same bytes."""
 
     groups: tuple[Group, ...] = ()  # of a capture, line A first; empty: all multicast MoldUDP64
-    lines: int = 2
+    lines: int = 2  # 0: as many as the file has groups
     faults: Faults = field(default_factory=Faults)
     drop_rewind: float = 0.0  # probability for a request, and for a reply
     rewind: bool = True
@@ -57,7 +57,7 @@ class ReplayOptions:
 
     def __post_init__(self) -> None:
         check_probability("--drop-rewind", self.drop_rewind)
-        if self.lines not in (1, 2):
+        if self.lines not in (0, 1, 2):
             raise UsageError(f"--lines: {self.lines} is not 1 or 2")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"--seed: {self.seed} is not an integer from 0 to 2^64 - 1")

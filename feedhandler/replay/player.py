@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from feedhandler import _core
+from feedhandler.config._models import PUBLISHERS
 from feedhandler.errors import UsageError
 from feedhandler.replay import pace
 from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions, day_of, midnight_ns
@@ -20,6 +21,10 @@ _BYTES_AT_ONCE = 32 << 20  # of records that wait to be written
 _CERTAINTY = 1e-15  # chance, for each request, that all its attempts are lost
 LEAST_ATTEMPTS = 100
 _MOST_ATTEMPTS = 100_000
+
+
+class NothingToPlayError(UsageError):
+    """A source has no packet of the period that is asked for."""
 
 
 class RecordSink(Protocol):
@@ -54,7 +59,7 @@ def choose_lines(source: Source, options: ReplayOptions) -> Lines:
     if source.kind == "binary":
         if options.groups:
             raise UsageError(f'--group: "{source.path}" is a BinaryFILE, which has no groups')
-        return Lines((), options.lines)
+        return Lines((), options.lines or 1)
     found = _core.capture_groups(source.data)
     seen = [(address, port) for address, port, *_ in found["groups"]]
     there = _what_is_there(seen, found["unknown_link"])
@@ -69,7 +74,7 @@ def choose_lines(source: Source, options: ReplayOptions) -> Lines:
         if (address, port) not in seen:
             raise UsageError(f'--group: "{address}:{port}": no datagram for it in "{source.path}"{there}')
     if len(groups) == 1:
-        return Lines(groups, options.lines)
+        return Lines(groups, options.lines or 1)
     if options.lines == 1:
         return Lines(groups[:1], 1)
     if len(groups) > _core.MAX_LINES:
@@ -127,18 +132,32 @@ def attempts(drop_rewind: float) -> int:
 class Player:
     """One replay. `sink` None: records are counted, not kept.
 
-    Raises UsageError when the source has nothing to play. `notes` are lines for stderr.
+    `period_ns`: only packets from its first to before its second time, UTC. Raises UsageError when the source
+    has nothing to play. `notes` are lines for stderr.
     """
 
-    def __init__(self, source: Source, options: ReplayOptions, sink: RecordSink | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: ReplayOptions,
+        sink: RecordSink | None = None,
+        *,
+        period_ns: tuple[int, int] | None = None,
+        dataset: str = "XNAS.ITCH",
+    ) -> None:
         self.source = source
         self.options = options
         self.notes: list[str] = []
         self._sink = sink
         self.lines = choose_lines(source, options)
         faults = options.faults
+        begin_ns, end_ns = period_ns or (-(2**63), 2**63 - 1)
         self._replay = _core.Replay(
             source.data,
+            begin_ns=begin_ns,
+            end_ns=end_ns,
+            publisher_id=PUBLISHERS[dataset],
+            exchange=dataset.partition(".")[0],
             binary=source.kind == "binary",
             groups=list(self.lines.groups),
             lines=self.lines.count,
@@ -157,7 +176,7 @@ class Player:
         )
         self._replay.scan(midnight_ns(options.trading_day or EPOCH_DAY))
         if source.kind != "binary" and not self._replay.sessions:
-            raise UsageError(
+            raise NothingToPlayError(
                 f'FILE: "{source.path}" has no well-formed MoldUDP64 packet in the groups chosen'
             )
         self.trading_day = options.trading_day or self._day_of_input()
@@ -189,6 +208,10 @@ class Player:
                 progress(replay.packets_played, replay.packets)
         return self._gather(first_ns, time.monotonic_ns() - started_ns)
 
+    def symbols(self) -> list[tuple[int, str]]:
+        """Return (instrument id, symbol) of the instruments named so far."""
+        return [(instrument_id, symbol.decode("latin-1")) for instrument_id, symbol in self._replay.symbols()]
+
     def _drain(self) -> None:
         if self._sink is None:
             return
@@ -207,7 +230,7 @@ class Player:
             counts[key] = counts.pop(key)
         books = replay.books()
         failures = source_failures(self.source, replay.input_end())
-        symbols = [(instrument_id, symbol.decode("latin-1")) for instrument_id, symbol in replay.symbols()]
+        symbols = self.symbols()
         counts["books_sha256"] = hashlib.sha256(books).hexdigest()
         elapsed_s = elapsed_ns / 1e9
         counts["elapsed_s"] = round(elapsed_s, 6)

@@ -10,8 +10,10 @@
 #include "bind/replay_input.hpp"
 #include "journal/files.hpp"
 #include "journal/journal.hpp"
+
 #include "journal/segment.hpp"
 #include "publish/packet_ring.hpp"
+#include "record/modify_dialect.hpp"
 #include "receive/feed.hpp"
 
 namespace nb = nanobind;
@@ -149,6 +151,25 @@ void register_journal(nb::module_& m) {
         .def_prop_ro("segment_first_ns", &Journal::segment_first_ns, "UTC ns of the open segment's first packet.")
         .def_prop_ro("segment_packets",
                      [](const Journal& self) { return self.segment() ? self.segment()->packets() : 0; });
+
+    nb::class_<record::ModifyDialect>(m, "ModifyDialect", "Turns mbo records of one day into the dialect `modify`.")
+        .def(nb::init<>())
+        .def(
+            "apply",
+            [](record::ModifyDialect& self, const nb::bytes& records) {
+                if (records.size() % sizeof(dbn::Mbo) != 0) throw nb::value_error("not whole mbo records");
+                nb::object out = nb::steal(PyBytes_FromStringAndSize(records.c_str(),
+                                                                     static_cast<Py_ssize_t>(records.size())));
+                if (!out.is_valid()) throw nb::python_error();
+                auto* bytes = reinterpret_cast<std::byte*>(PyBytes_AsString(out.ptr()));
+                const std::size_t count = records.size() / sizeof(dbn::Mbo);
+                {
+                    const nb::gil_scoped_release unlocked;
+                    for (std::size_t i = 0; i < count; ++i) self.apply(bytes + i * sizeof(dbn::Mbo));
+                }
+                return out;
+            },
+            "records"_a, "Whole mbo records, in order, changed.");
 
     nb::class_<PacketRing>(m, "PacketRing", "The writing end of a packet ring; for tests and benchmarks.")
         .def(nb::init<const std::string&, std::uint64_t, std::uint64_t, const std::vector<receive::LineSettings>&,

@@ -53,8 +53,9 @@ nb::dict capture_groups(const nb::object& data) {
     nb::dict out;
     out["groups"] = groups;
     out["unknown_link"] = finder.unknown_link();
-    out["first_ns"] = finder.first_ns();
-    out["last_ns"] = finder.last_ns();
+    nb::list hours;
+    for (const std::int64_t hour : finder.hours()) hours.append(hour);
+    out["hours"] = hours;
     return out;
 }
 
@@ -64,6 +65,8 @@ struct ReplaySettings {
     std::vector<std::string> symbols;
     replay::RunnerSettings runner;
     replay::Period period;
+    std::uint16_t publisher_id;
+    std::string exchange;
 };
 
 // One replay: scan() first, then start(), then step() until it is False.
@@ -78,6 +81,8 @@ class Replay : public ReplayInput {
     void start(std::int64_t midnight_ns) {
         normalizer_settings_.midnight_ns = midnight_ns;
         normalizer_settings_.symbols = settings_.symbols;
+        normalizer_settings_.publisher_id = settings_.publisher_id;
+        normalizer_settings_.exchange = settings_.exchange;
         books_file_ = std::make_unique<Pages>(book::books_file_size);
         records_ = std::make_unique<replay::RecordBuffers>(settings_.schema_mask, settings_.keep_records);
         normalizer_ = std::make_unique<replay::Runner::Normalizer>(*records_, books_file_->data(),
@@ -191,7 +196,7 @@ void register_replay(nb::module_& m) {
     m.def("capture_groups", &capture_groups, "data"_a,
           "Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the "
           "first, multicast)], "
-          "`unknown_link` frames of link types that are not read.");
+          "`unknown_link` frames of link types that are not read, `hours` since 1970 UTC that have frames.");
     nb::class_<ReplayInput>(m, "ReplayInput", "A file as input; scan() first.")
         .def("scan", &ReplayInput::scan, "midnight_ns"_a,
              "First reading: sessions, numbers, how the file ends.")
@@ -208,8 +213,9 @@ void register_replay(nb::module_& m) {
                std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
                double drop_burst, bool rewind, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
                std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols,
-               std::int64_t begin_ns, std::int64_t end_ns) {
-                ReplaySettings settings{schema_mask, keep_records, std::move(symbols), {}, {begin_ns, end_ns}};
+               std::int64_t begin_ns, std::int64_t end_ns, std::uint16_t publisher_id, std::string exchange) {
+                ReplaySettings settings{schema_mask,        keep_records, std::move(symbols), {},
+                                        {begin_ns, end_ns}, publisher_id, std::move(exchange)};
                 settings.runner.lines = checked_lines(lines);
                 settings.runner.faults = {drop, drop_burst, duplicate, reorder, corrupt};
                 settings.runner.rewind = rewind;
@@ -221,7 +227,7 @@ void register_replay(nb::module_& m) {
             "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
             "corrupt"_a, "drop_burst"_a, "rewind"_a, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
             "keep_records"_a, "symbols"_a, "begin_ns"_a = replay::Period{}.begin_ns,
-            "end_ns"_a = replay::Period{}.end_ns)
+            "end_ns"_a = replay::Period{}.end_ns, "publisher_id"_a = 2, "exchange"_a = "XNAS")
         .def("start", &Replay::start, "midnight_ns"_a,
              "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
         .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,

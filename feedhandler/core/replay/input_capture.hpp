@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "frame/ethernet.hpp"
@@ -92,9 +93,7 @@ class GroupFinder {
         receive::Frame frame;
         for (std::uint64_t i = 0; i < frames; ++i) {
             if (!reader_.next(frame)) return false;
-            if (frames_++ == 0) first_ns_ = last_ns_ = frame.ts_ns;
-            first_ns_ = std::min(first_ns_, frame.ts_ns);
-            last_ns_ = std::max(last_ns_, frame.ts_ns);
+            if (const std::int64_t hour = frame.ts_ns / hour_ns; hour != hour_) hours_.insert(hour_ = hour);
             const auto udp = datagram_of(frame);
             unknown_link_ += udp.refusal == frame::Refusal::link_type;
             if (udp.refusal == frame::Refusal::none) add(udp);
@@ -104,8 +103,7 @@ class GroupFinder {
 
     const std::vector<GroupSeen>& groups() const { return groups_; }
     std::uint64_t unknown_link() const { return unknown_link_; }
-    std::int64_t first_ns() const { return first_ns_; }  // the earliest and latest time in the capture
-    std::int64_t last_ns() const { return last_ns_; }
+    const std::set<std::int64_t>& hours() const { return hours_; }  // since 1970, UTC, that have frames
 
   private:
     void add(const frame::UdpDatagram& udp) {
@@ -124,14 +122,14 @@ class GroupFinder {
 
     static constexpr std::uint64_t enough = 16;  // packets, to tell a MoldUDP64 group from another
     static constexpr std::size_t most_groups = 4096;
+    static constexpr std::int64_t hour_ns = 3'600'000'000'000;
     receive::Capture reader_;
     std::vector<GroupSeen> groups_;
     std::unique_ptr<Message[]> messages_ =
         std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages);
     std::uint64_t unknown_link_ = 0;
-    std::uint64_t frames_ = 0;
-    std::int64_t first_ns_ = 0;
-    std::int64_t last_ns_ = 0;
+    std::int64_t hour_ = -1;
+    std::set<std::int64_t> hours_;
 };
 
 }  // namespace fh::replay

@@ -1,0 +1,1 @@
+"""Files of records, by schema and trading day, from a journal or a capture."""
