@@ -209,10 +209,6 @@ SNAPSHOT = '[recovery.snapshot]\naddress = "127.0.0.1:26600"\nusername = "u"\npa
             'receive.mode: "xdp" is not in this build; only "socket" is',
         ),
         (
-            DOCUMENTED.replace('directory = ""', 'directory = "/var/lib/x"'),
-            'journal.directory: "/var/lib/x": the journal is not in this build; only "" is',
-        ),
-        (
             MINIMAL + SNAPSHOT,
             "recovery.snapshot: the snapshot client is not in this build; leave the table out",
         ),

@@ -20,7 +20,7 @@ from tests.support.exchange import Exchange, Line, RewindServer, simulated_messa
 from tests.support.multicast import free_ports
 from tests.support.wait import wait_for
 
-folder, spin = Path(sys.argv[1]), sys.argv[2]
+folder, spin, journal = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 counter = ctypes.CDLL(None).receive_thread_allocations
 messages = simulated_messages(12000)
 ports = free_ports(2)
@@ -29,7 +29,7 @@ server = RewindServer(b"LIVETEST01", messages, ("127.0.0.1", 0))
 server.drop = 0.2
 recovery = "timeout_ms = 5\\nretries = 100\\nrequests_per_s = 100000\\n"
 path = write_config(folder, lines, [server.address], recovery=recovery)
-config = load(path, {"FEEDHANDLER__RECEIVE__SPIN": spin})
+config = load(path, {"FEEDHANDLER__RECEIVE__SPIN": spin, "FEEDHANDLER__JOURNAL__DIRECTORY": journal})
 feed = make_feed(config, folder / "live")
 feed.start()
 from feedhandler import _core
@@ -73,13 +73,16 @@ def counting_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize("spin", ["true", "false"])
+@pytest.mark.parametrize(("spin", "journal"), [("true", ""), ("false", ""), ("true", "journal")])
 def test_receive_thread_never_allocates_while_gaps_are_repaired(
-    tmp_path: Path, counting_library: Path, spin: str
+    tmp_path: Path, counting_library: Path, spin: str, journal: str
 ) -> None:
-    """A whole day with loss on both lines and lossy recovery: not one call; and the counter does count."""
+    """A whole day with loss on both lines and lossy recovery, packets kept for a journal or not: not one call.
+
+    And the counter does count.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", BUSY_RUN, str(tmp_path), spin],
+        [sys.executable, "-c", BUSY_RUN, str(tmp_path), spin, journal],
         env=environment(LD_PRELOAD=str(counting_library)),
         cwd=ROOT.parent,
         capture_output=True,
@@ -87,6 +90,7 @@ def test_receive_thread_never_allocates_while_gaps_are_repaired(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "live" / "packets").exists() == bool(journal)
     busy, control, recovered, holes = map(int, done.stdout.split())
     assert busy == 0
     assert control >= 200

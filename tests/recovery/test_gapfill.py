@@ -223,7 +223,7 @@ LINE = '[[line]]\nname = "A"\ngroup = "239.1.1.1"\nport = 26477\n'
         ("[gapfill\n", "is not TOML"),
         (
             GOOD.replace("capture", "wire"),
-            'gapfill.source: "wire" is not one of "lines", "capture", "binaryfile"',
+            'gapfill.source: "wire" is not one of "lines", "capture", "journal", "binaryfile"',
         ),
         (GOOD.replace('file = "x.pcap"\n', ""), 'gapfill.file: "" is missing; source "capture" needs one'),
         (GOOD.replace(":26599", ":0"), 'gapfill.listen: "127.0.0.1:0" is not an IPv4 address and port'),
@@ -240,7 +240,7 @@ LINE = '[[line]]\nname = "A"\ngroup = "239.1.1.1"\nport = 26477\n'
         ),
         (
             GOOD.replace("capture", "lines") + LINE,
-            'gapfill.file: "x.pcap" goes with source "capture" or "binaryfile" only',
+            'gapfill.file: "x.pcap" goes with source "capture", "journal" or "binaryfile" only',
         ),
         (GOOD + LINE, 'goes with source "lines", not "capture"'),
         (

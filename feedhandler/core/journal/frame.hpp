@@ -1,5 +1,7 @@
 // A packet as a frame of a pcap record: Ethernet, IPv4 and UDP headers made from what is known of it, with right
-// checksums. They are what tells a whole record from a torn one: power may fail between any two pages.
+// checksums. They are what tells a whole record from a torn one: power may fail between any two pages. What they
+// do not cover, the record's times and lengths and the MACs, is summed up in the IPv4 identification, which has no
+// meaning where nothing is fragmented (RFC 6864).
 //
 // The source MAC is 02:46:48:4a:KK:LL ("FHJ"): KK the TimestampKind, LL the line's index, from max_lines on the
 // re-request server's. So a reader knows a journal's frames and the replies among them.
@@ -54,9 +56,15 @@ inline void put_mac(std::uint8_t* to, std::uint32_t group) {
     frame::store_be32(to + 2, (group & 0x007fffff) | 0x5e000000);
 }
 
-// Writes frame_headers + payload bytes. Unknown addresses and ports are 0: of lines who sends, of replies to whom.
-inline void put_frame(std::uint8_t* out, const publish::PacketHeader& packet, const std::uint8_t* payload,
-                      const publish::PacketOrigin& origin) {
+inline constexpr std::size_t pcap_record = 16;  // two words of time, the length twice
+
+inline std::uint16_t identification(const std::uint8_t* record, const std::uint8_t* frame) {
+    return fold(add_words(add_words(0, record, pcap_record), frame, 12));
+}
+
+// Writes frame_headers + payload bytes behind `record`, the header of the pcap record. Unknown addresses and ports are 0: of lines who sends, of replies to whom.
+inline void put_frame(std::uint8_t* out, const std::uint8_t* record, const publish::PacketHeader& packet,
+                      const std::uint8_t* payload, const publish::PacketOrigin& origin) {
     const bool reply = packet.line >= max_lines;
     std::uint8_t* ip = out + ethernet_header;
     std::uint8_t* udp = ip + ip_header;
@@ -69,6 +77,8 @@ inline void put_frame(std::uint8_t* out, const publish::PacketHeader& packet, co
     std::memset(ip, 0, ip_header + udp_header);
     ip[0] = 0x45;
     frame::store_be16(ip + 2, static_cast<std::uint16_t>(ip_header + udp_header + packet.payload));
+    const std::uint16_t of_record = identification(record, out);
+    std::memcpy(ip + 4, &of_record, 2);
     ip[6] = 0x40;  // do not fragment
     ip[8] = 1;     // time to live
     ip[9] = 17;    // UDP
@@ -93,13 +103,15 @@ inline bool is_journal_frame(const std::uint8_t* data, std::size_t length) {
 inline bool is_reply(const std::uint8_t* data) { return data[11] >= max_lines; }
 
 // Is it a frame as put_frame writes it, every bit of it? (A checksum misses one fault in 65,535.)
-inline bool is_whole_frame(const std::uint8_t* data, std::size_t length) {
+inline bool is_whole_frame(const std::uint8_t* record, const std::uint8_t* data, std::size_t length) {
     if (!is_journal_frame(data, length) || data[11] >= max_lines + max_servers) return false;
     const std::uint8_t* ip = data + ethernet_header;
     const std::uint8_t* udp = ip + ip_header;
     const std::size_t udp_length = length - ethernet_header - ip_header;
     if (frame::load_be16(data + 12) != 0x0800 || ip[0] != 0x45 || ip[9] != 17) return false;
     if (frame::load_be16(ip + 2) != length - ethernet_header || frame::load_be16(udp + 4) != udp_length) return false;
+    const std::uint16_t of_record = identification(record, data);
+    if (std::memcmp(ip + 4, &of_record, 2) != 0) return false;
     if (frame::load_be16(udp + 6) == 0 || fold(add_words(0, ip, ip_header)) != 0) return false;
     return fold(add_pseudo_header(add_words(0, udp, udp_length), ip, udp_length)) == 0;
 }

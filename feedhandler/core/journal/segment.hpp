@@ -24,7 +24,7 @@
 
 namespace fh::journal {
 
-inline constexpr std::size_t pcap_header = 24, pcap_record = 16;
+inline constexpr std::size_t pcap_header = 24;
 inline constexpr std::uint32_t pcap_nanoseconds = 0xA1B23C4D;
 inline constexpr std::uint32_t snap_length = 65535 + ethernet_header;
 inline constexpr std::size_t longest_record = pcap_record + frame_headers + max_udp_payload;
@@ -66,10 +66,11 @@ class Segment {
         const std::uint32_t length = static_cast<std::uint32_t>(frame_headers) + packet.payload;
         if (used_ + pcap_record + length > size_) return false;
         std::uint8_t* record = data_ + used_;
-        put_frame(record + pcap_record, packet, payload, origin);
         const auto ts = static_cast<std::uint64_t>(packet.ts_recv_ns);
-        const std::uint32_t words[4] = {static_cast<std::uint32_t>(ts / 1'000'000'000),
-                                        static_cast<std::uint32_t>(ts % 1'000'000'000), 0, length};
+        std::uint32_t words[4] = {static_cast<std::uint32_t>(ts / 1'000'000'000),
+                                  static_cast<std::uint32_t>(ts % 1'000'000'000), length, length};
+        put_frame(record + pcap_record, reinterpret_cast<const std::uint8_t*>(words), packet, payload, origin);
+        words[2] = 0;
         std::memcpy(record, words, sizeof words);
         std::atomic_thread_fence(std::memory_order_release);
         std::memcpy(record + 8, &length, sizeof length);
@@ -123,7 +124,8 @@ inline Extent extent_of(receive::FileBytes file) {
         const std::size_t length = words[2];
         if (words[2] != words[3] || words[1] >= 1'000'000'000) break;
         if (length > file.size() - out.bytes - pcap_record) break;
-        if (!is_whole_frame(file.data() + out.bytes + pcap_record, length)) break;
+        const std::uint8_t* record = file.data() + out.bytes;
+        if (!is_whole_frame(record, record + pcap_record, length)) break;
         const std::int64_t ts = std::int64_t{words[0]} * 1'000'000'000 + words[1];
         if (out.packets++ == 0) out.first_ns = ts;
         out.last_ns = ts;
