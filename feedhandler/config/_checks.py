@@ -135,6 +135,11 @@ def zmq_endpoint(value: str) -> str:
     raise ValueError('is not a ZeroMQ endpoint (as in "tcp://127.0.0.1:26700" or "ipc:///run/feed.ipc")')
 
 
+def optional_zmq_endpoint(value: str) -> str:
+    """Accept "" or what `zmq_endpoint` accepts."""
+    return zmq_endpoint(value) if value else value
+
+
 def power_of_two(value: int) -> int:
     """Accept a power of two."""
     if value & (value - 1):
@@ -154,5 +159,6 @@ ServerEndpoint = Annotated[str, AfterValidator(server_endpoint)]
 ListenEndpoint = Annotated[str, AfterValidator(listen_endpoint)]
 Network = Annotated[str, AfterValidator(network)]
 ZmqEndpoint = Annotated[str, AfterValidator(zmq_endpoint)]
+OptionalZmqEndpoint = Annotated[str, AfterValidator(optional_zmq_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 RingMib = Annotated[int, Field(ge=1, le=65536), AfterValidator(power_of_two)]

@@ -92,6 +92,7 @@ class Zmq(Table):
     """The ZeroMQ publisher process."""
 
     endpoint: checks.ZmqEndpoint = "tcp://127.0.0.1:26700"
+    snapshot_endpoint: checks.OptionalZmqEndpoint = ""
 
 
 class Publish(Table):

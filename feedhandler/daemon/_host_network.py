@@ -32,6 +32,12 @@ def look(config: Config) -> Iterator[Finding]:
         yield _port(
             "publish.zmq.endpoint", host, int(port), "nothing is published by ZeroMQ until the port is free"
         )
+    if config.publish.zmq and config.publish.zmq.snapshot_endpoint.startswith("tcp://"):
+        host, _, port = config.publish.zmq.snapshot_endpoint.removeprefix("tcp://").rpartition(":")
+        yield _port(
+            *("publish.zmq.snapshot_endpoint", host, int(port)),
+            "nothing is published by ZeroMQ until the port is free",
+        )
 
 
 def _ioctl(device: str, request: int) -> bytes | None:

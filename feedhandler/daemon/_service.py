@@ -126,9 +126,10 @@ def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) ->
 def _children_of(config: Config, directory: Path, log: FilteringBoundLogger) -> Children:
     children = Children(log)
     if config.publish.zmq:
-        children.add(
-            "zmq", "feedhandler.publish", [str(directory), "--endpoint", config.publish.zmq.endpoint]
-        )
+        words = [str(directory), "--endpoint", config.publish.zmq.endpoint]
+        if config.publish.zmq.snapshot_endpoint:
+            words += ["--snapshot-endpoint", config.publish.zmq.snapshot_endpoint]
+        children.add("zmq", "feedhandler.publish", words)
     if config.metrics.listen:
         children.add("metrics", "feedhandler.metrics", [str(directory), "--listen", config.metrics.listen])
     return children

@@ -1,3 +1,4 @@
-from feedhandler.publish.subscriber import Message, ZmqSubscriber
+from feedhandler.publish.message import Message
+from feedhandler.publish.subscriber import ZmqSubscriber
 
 __all__ = ["Message", "ZmqSubscriber"]

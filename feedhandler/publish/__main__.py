@@ -18,6 +18,9 @@ from feedhandler.publish.publisher import Publisher
 @click.argument("channel")
 @click.option("--endpoint", required=True, help="Where to bind: tcp://ADDRESS:PORT or ipc://PATH.")
 @click.option(
+    "--snapshot-endpoint", default="", help="Where late subscribers get images of books; none by default."
+)
+@click.option(
     "--hwm",
     type=click.IntRange(min=1),
     default=10_000,
@@ -28,7 +31,14 @@ from feedhandler.publish.publisher import Publisher
 @click.option(
     "--start-timeout-s", type=float, default=10.0, show_default=True, help="How long to wait for the channel."
 )
-def command(channel: str, endpoint: str, hwm: int, runtime_dir: str | None, start_timeout_s: float) -> None:
+def command(
+    channel: str,
+    endpoint: str,
+    snapshot_endpoint: str,
+    hwm: int,
+    runtime_dir: str | None,
+    start_timeout_s: float,
+) -> None:
     """Publish CHANNEL's records and feed events until SIGTERM or SIGINT.
 
     When the daemon dies it publishes the state DEAD and waits for the next one.
@@ -36,7 +46,8 @@ def command(channel: str, endpoint: str, hwm: int, runtime_dir: str | None, star
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _frame: stopped.append(signum))
-    publisher = _open(channel, runtime_dir, endpoint, hwm, time.monotonic() + start_timeout_s, stopped)
+    deadline = time.monotonic() + start_timeout_s
+    publisher = _open(channel, runtime_dir, endpoint, snapshot_endpoint, hwm, deadline, stopped)
     while publisher is not None and not stopped:
         publisher.step(0.05)
     if publisher is not None:
@@ -44,13 +55,21 @@ def command(channel: str, endpoint: str, hwm: int, runtime_dir: str | None, star
 
 
 def _open(
-    channel: str, runtime_dir: str | None, endpoint: str, hwm: int, deadline: float, stopped: list[int]
+    channel: str,
+    runtime_dir: str | None,
+    endpoint: str,
+    snapshot_endpoint: str,
+    hwm: int,
+    deadline: float,
+    stopped: list[int],
 ) -> Publisher | None:
     while not stopped:
         try:
-            return Publisher(str(channel_dir(channel, runtime_dir)), endpoint, hwm)
+            directory = str(channel_dir(channel, runtime_dir))
+            return Publisher(directory, endpoint, hwm, snapshot_endpoint=snapshot_endpoint)
         except zmq.ZMQError as error:
-            raise RunError(f'--endpoint: "{endpoint}": {error}') from None
+            where = f'"{endpoint}"' + (f' or "{snapshot_endpoint}"' if snapshot_endpoint else "")
+            raise RunError(f"--endpoint: {where}: {error}") from None
         except (UsageError, RunError):
             if time.monotonic() > deadline:
                 raise

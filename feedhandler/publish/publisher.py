@@ -10,6 +10,7 @@ import zmq
 from feedhandler import _core
 from feedhandler.consumer.schema import EVENT_DTYPE, EVENT_NAMES, SCHEMA_NAMES
 from feedhandler.metrics.snapshot import STATE_NAMES
+from feedhandler.publish.image_server import ImageServer
 from feedhandler.publish.wire import Header, widen
 
 _EVENT = SCHEMA_NAMES.index("event")
@@ -32,7 +33,10 @@ class Publisher:
         endpoint: str,
         high_water_mark: int = 10_000,
         context: "zmq.Context[Any] | None" = None,
+        *,
+        snapshot_endpoint: str = "",
     ) -> None:
+        """Bind; `snapshot_endpoint`: where late subscribers get images of books, "" = nowhere."""
         self.channel: str = _core.ChannelReader(directory).info()["channel"]
         self._consumer = _core.Consumer(directory, _ALL, [], 0)
         self._epoch = time.time_ns() // 1_000_000 & 0xFFFFFFFF
@@ -42,10 +46,16 @@ class Publisher:
         self._lost = 0
         self._told_state = int(self._consumer.state)
         self._next_heartbeat = 0.0
-        self._socket = (context or zmq.Context.instance()).socket(zmq.PUB)
+        context = context or zmq.Context.instance()
+        self._socket = context.socket(zmq.PUB)
         self._socket.set(zmq.SNDHWM, high_water_mark)
         self._socket.set(zmq.LINGER, 200)
         self._socket.bind(endpoint)
+        self.images = (
+            ImageServer(self._consumer, self.channel, snapshot_endpoint, context)
+            if snapshot_endpoint
+            else None
+        )
 
     @property
     def endpoint(self) -> str:
@@ -54,7 +64,8 @@ class Publisher:
 
     def step(self, timeout_s: float = 0.1) -> None:
         """Publish what there is, waiting for at most `timeout_s`; then what is due: state, heartbeat."""
-        groups = self._consumer.poll_groups(timeout_s, 1 << 20)
+        busy = self.images is not None and self.images.busy
+        groups = self._consumer.poll_groups(0.0 if busy else timeout_s, 1 << 20)
         if (lost := self._consumer.lost) != self._lost:
             self._lost = lost
             self._skip_a_number()
@@ -70,12 +81,16 @@ class Publisher:
             )  # no event tells it: the daemon died, hangs, or woke up
         if time.monotonic() >= self._next_heartbeat:
             self._heartbeat()
+        if self.images is not None:
+            self.images.turn(self._epoch)
 
     def close(self) -> None:
         """Publish what is left, and DEAD if that is so; let go of the socket."""
         self.step(0.0)
         self.step(0.0)
         self._socket.close()
+        if self.images is not None:
+            self.images.close()
 
     def _topic(self, schema: int, instrument_id: int) -> bytes:
         symbol = self._consumer.symbol(instrument_id)  # asked each time: a new day gives the id to another
@@ -126,5 +141,9 @@ class Publisher:
     def _heartbeat(self) -> None:
         self._next_heartbeat = time.monotonic() + HEARTBEAT_S
         state = int(self._consumer.state)
-        told = {"state": STATE_NAMES[state], "next_sequence": self._consumer.next_sequence}
+        told = {
+            "state": STATE_NAMES[state],
+            "next_sequence": self._consumer.next_sequence,
+            "session": self._consumer.session(),
+        }
         self._feed(state, {"event": "heartbeat", "ts": time.time_ns(), **told})

@@ -1,0 +1,242 @@
+"""A subscriber that comes late gets images of the books and goes on exactly behind them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from feedhandler import Book, Consumer, FeedState, _core
+from feedhandler.errors import RunError
+from feedhandler.publish import Message, ZmqSubscriber
+from feedhandler.publish.image import REQUEST
+from feedhandler.publish.image_server import BOOKS_PER_TURN, REQUEST_BURST
+from feedhandler.publish.publisher import Publisher
+from tests.support.channels import make_channel, wait_until
+from tests.support.exchange import simulated_messages
+
+UNDEF = (1 << 63) - 1
+Levels = list[tuple[int, int, int]]
+
+
+@pytest.fixture
+def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
+    """Return a context of its own, ended with whatever it holds."""
+    context = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+class Turning:
+    """A publisher with an image server, turned by a thread of its own."""
+
+    def __init__(self, runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]", name: str = "test") -> None:
+        self.endpoint, self.images = f"ipc://{runtime}/{name}-pub", f"ipc://{runtime}/{name}-images"
+        self.publisher = Publisher(
+            str(runtime / name), self.endpoint, context=context, snapshot_endpoint=self.images
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._turn)
+        self._thread.start()
+
+    def _turn(self) -> None:
+        while not self._stop.is_set():
+            self.publisher.step(0.002)
+
+    def close(self) -> None:
+        """Stop the thread, end the publisher."""
+        self._stop.set()
+        self._thread.join()
+        self.publisher.close()
+
+
+def levels_of(book: Book) -> tuple[Levels, Levels]:
+    """Return both sides as plain numbers."""
+    return book.bids.tolist(), book.asks.tolist()
+
+
+def levels_in(record: "object") -> tuple[Levels, Levels]:
+    """Return both sides as an mbp-10 record shows them."""
+    sides: tuple[Levels, Levels] = ([], [])
+    for side, letter in zip(sides, ("bid", "ask"), strict=True):
+        for i in range(10):
+            level = tuple(int(record[f"{letter}_{part}_{i:02d}"]) for part in ("px", "sz", "ct"))  # type: ignore[index]
+            if level[0] != UNDEF:
+                side.append(level)
+    return sides
+
+
+def test_late_subscriber_has_the_books_and_what_follows_them(
+    runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> None:
+    """Joined while messages flow: image, then records of later numbers only; at the end the table's books."""
+    day = simulated_messages(20_000, symbols=100)
+    writer = make_channel(runtime / "test", books=True, ring_bytes=1 << 26)
+    writer.set_state(1)
+    turning = Turning(runtime, context)
+    writer.apply(1, day[:10_000])
+    with ZmqSubscriber(
+        turning.endpoint, "test", ["mbp-10/"], 1_000_000, context, snapshot_endpoint=turning.images
+    ) as subscriber:
+        stop, at = threading.Event(), 10_000
+
+        def feed() -> None:
+            nonlocal at
+            while at < len(day) and not stop.is_set():
+                writer.apply(at + 1, day[at : at + 20])
+                writer.heartbeat()
+                at += 20
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        try:
+            images = subscriber.join()
+        finally:
+            stop.set()
+            thread.join()
+        assert len(images) > BOOKS_PER_TURN  # more than one part
+        assert {book.state for book in images.values()} == {FeedState.LIVE}
+        writer.apply(at + 1, day[at : at + 2000])
+        books = {symbol: levels_of(book) for symbol, book in images.items()}
+        seen = {symbol: book.sequence for symbol, book in images.items()}
+        assert max(seen.values()) > 10_000
+
+        def same() -> bool:
+            while (message := subscriber.receive(0.05)) is not None:
+                if message.schema == "feed":
+                    continue
+                assert int(message.records["sequence"][0]) > seen.get(message.symbol, 0)
+                seen[message.symbol] = message.header.channel_seq
+                books[message.symbol] = levels_in(message.records[-1])
+            with Consumer("test", runtime_dir=runtime) as reader:  # deep changes give no record
+                return all(levels_of(reader.book(name)) == levels for name, levels in books.items())
+
+        wait_until(same)
+        assert subscriber.lost == 0
+        final = subscriber.join()
+        assert {symbol: levels_of(book) for symbol, book in final.items()} == books
+    turning.close()
+    writer.release()
+
+
+def _as_of(
+    shown: dict[tuple[str, int], tuple[Levels, Levels]], symbol: str, sequence: int
+) -> tuple[Levels, Levels]:
+    """Return what the last record at or before a number showed: deeper changes give none."""
+    numbers = [number for name, number in shown if name == symbol and number <= sequence]
+    return shown[symbol, max(numbers)] if numbers else ([], [])
+
+
+def test_image_is_the_book_at_its_number(runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    """An image of one symbol equals what the record of that number showed."""
+    day = simulated_messages(3_000, symbols=5)
+    writer = make_channel(runtime / "test", books=True, ring_bytes=1 << 24)
+    writer.set_state(1)
+    turning = Turning(runtime, context)
+    with ZmqSubscriber(
+        turning.endpoint, "test", ["mbp-10/"], 1_000_000, context, snapshot_endpoint=turning.images
+    ) as subscriber:
+        subscriber.join()
+        shown: dict[tuple[str, int], tuple[Levels, Levels]] = {}
+        for at in range(0, 3000, 500):
+            writer.apply(at + 1, day[at : at + 500])
+            symbols = list(_core.Consumer(str(runtime / "test"), 0, [], 0).symbols().values())
+            images = {}
+
+            def caught_up(symbols: list[str] = symbols, images: dict[str, Book] = images) -> bool:
+                while (message := subscriber.receive(0.02)) is not None:
+                    if message.schema != "feed":
+                        for record in message.records:
+                            shown[message.symbol, int(record["sequence"])] = levels_in(record)
+                if not images:
+                    with ZmqSubscriber(
+                        turning.endpoint, "test", ["none/"], 10, context, snapshot_endpoint=turning.images
+                    ) as other:
+                        images |= other.join(symbols[:2])
+                return all(
+                    _as_of(shown, name, book.sequence) == levels_of(book) for name, book in images.items()
+                )
+
+            wait_until(caught_up)
+            assert set(images) == set(symbols[:2])
+    turning.close()
+    writer.release()
+
+
+def test_requests_are_limited_and_bad_ones_refused(
+    runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> None:
+    """One who asks for everything without end gets errors; publishing goes on; nonsense is answered."""
+    writer = make_channel(runtime / "test", books=True)
+    writer.set_state(1)
+    turning = Turning(runtime, context)
+    socket = context.socket(zmq.REQ)
+    socket.connect(turning.images)
+    socket.send(b"what?")
+    assert b"not a request" in socket.recv()
+    errors = 0
+    for _ in range(3 * int(REQUEST_BURST)):
+        socket.send(REQUEST)
+        errors += b"too many requests" in socket.recv_multipart()[0]
+    assert errors >= REQUEST_BURST
+    socket.close(linger=0)
+    turning.close()
+    writer.release()
+
+
+def test_join_without_a_publisher_says_so(runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    """Nobody there: an error in time, not a wait without end."""
+    with (
+        ZmqSubscriber(
+            f"ipc://{runtime}/none", "test", context=context, snapshot_endpoint=f"ipc://{runtime}/none2"
+        ) as subscriber,
+        pytest.raises(RunError, match="no heartbeat"),
+    ):
+        subscriber.join(timeout_s=0.2)
+
+
+def test_conflated_subscriber_has_the_newest_and_counts_the_rest(
+    runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> None:
+    """A busy caller gets one record a symbol, that of the book as it stands."""
+    day = simulated_messages(5_000, symbols=5)
+    writer = make_channel(runtime / "test", books=True, ring_bytes=1 << 24)
+    writer.set_state(1)
+    turning = Turning(runtime, context)
+    with ZmqSubscriber(
+        turning.endpoint,
+        "test",
+        ["mbp-10/"],
+        1_000_000,
+        context,
+        snapshot_endpoint=turning.images,
+        conflate=True,
+    ) as subscriber:
+        subscriber.join()
+        writer.apply(1, day)
+        newest: dict[str, Message] = {}
+        records = 0
+
+        def all_newest() -> bool:
+            nonlocal records
+            while (message := subscriber.receive(0.05)) is not None:
+                if message.schema != "feed":
+                    assert message.header.count == 1
+                    records += 1
+                    newest[message.symbol] = message
+            with Consumer("test", runtime_dir=runtime) as reader:
+                return all(
+                    levels_in(newest[name].records[0]) == levels_of(reader.book(name))
+                    if name in newest
+                    else reader.book(name).sequence == 0
+                    for name in reader.symbols().values()
+                )
+
+        wait_until(all_newest)
+        assert records < 1000 < subscriber.conflated
+        assert subscriber.lost == 0
+    turning.close()
+    writer.release()
