@@ -26,12 +26,12 @@ COMMANDS = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module on first use, so that `feedhandler stat` does not pay for `feedhandler simulate`."""
+    """Imports a command's module on first use: `feedhandler stat` need not pay for `feedhandler simulate`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"feedhandler.cli.{cmd_name}").command

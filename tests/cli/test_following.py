@@ -13,10 +13,10 @@ from pathlib import Path
 
 import databento
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.channels import make_channel, wait_until
 
 from feedhandler import _core
+from tests.support import itch_messages as itch
+from tests.support.channels import make_channel, wait_until
 
 FIRST = [itch.add(1, "B", 100, 10_0000), itch.add(2, "S", 200, 10_0100), itch.executed(1, 40)]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import databento_dbn
 import numpy as np
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 import feedhandler
 from feedhandler import Consumer, FeedState, _core
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.errors import UsageError
+from tests.support import itch_messages as itch
+from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 STATE, GAP_OPEN = 1, 2
 TWO_SYMBOLS = [

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from tests.support import itch_messages as itch
-from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 from feedhandler import FeedState
 from feedhandler.publish import Message, ZmqSubscriber
 from feedhandler.publish.publisher import Publisher
 from feedhandler.publish.wire import Header, widen
+from tests.support import itch_messages as itch
+from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 STATE, GAP_OPEN, GAP_CLOSED, GAP_LOST, LINE_DOWN, SESSION_START = 1, 2, 3, 4, 5, 7
 

@@ -3,10 +3,10 @@
 import databento_dbn as dbn
 import numpy as np
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.dbn_rows import MESSAGES, rows, tuples
 
 from feedhandler import _core
+from tests.support import itch_messages as itch
+from tests.support.dbn_rows import MESSAGES, rows, tuples
 
 MIDNIGHT = 1_580_360_400_000_000_000
 UNDEF = 2**63 - 1

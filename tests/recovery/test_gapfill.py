@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.multicast import Sender, free_ports
-from tests.support.wait import wait_for
 
 from feedhandler.cli import main
 from feedhandler.config import Gapfill
 from recovery.server import COUNTER_HELP
+from tests.support.multicast import Sender, free_ports
+from tests.support.wait import wait_for
 
 PCAPS = Path(__file__).resolve().parents[2] / "pcaps"
 SESSION, NEXT = b"SESSION01 ", b"SESSION02 "

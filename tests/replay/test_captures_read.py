@@ -5,6 +5,11 @@ import struct
 from pathlib import Path
 
 import pytest
+
+from feedhandler.errors import UsageError
+from feedhandler.replay.options import ReplayOptions
+from feedhandler.replay.player import Player
+from feedhandler.replay.source import open_source
 from tests.support import itch_messages as itch
 from tests.support.replay_files import (
     COOKED,
@@ -25,11 +30,6 @@ from tests.support.replay_files import (
     section,
     udp,
 )
-
-from feedhandler.errors import UsageError
-from feedhandler.replay.options import ReplayOptions
-from feedhandler.replay.player import Player
-from feedhandler.replay.source import open_source
 
 START_NS = 1_700_000_000_123_456_000  # whole microseconds, so that no container loses any
 MESSAGES = [

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from feedhandler.cli import main
 from tests.support import itch_messages as itch
 from tests.support.replay_files import GROUP_A, binary_file, link, mold, pcap, simulated, udp
 from tests.support.wait import wait_for
-
-from feedhandler.cli import main
 
 FAULTS = ["dropped", "duplicated", "reordered", "corrupted"]
 GAPS = ["gaps", "gap_messages", "requests"]

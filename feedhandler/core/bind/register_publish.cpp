@@ -139,7 +139,6 @@ GapRecord gap_from_dict(const nb::dict& in) {
 }
 
 // ---- writer
-// -----------------------------------------------------------------------------------------------------------
 
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig>;
 
@@ -269,7 +268,6 @@ void register_writer(nb::module_& m) {
 }
 
 // ---- readers
-// ----------------------------------------------------------------------------------------------------------
 
 void register_reader(nb::module_& m) {
     nb::class_<ChannelReader>(m, "ChannelReader",

@@ -155,7 +155,6 @@ class Normalizer {
     }
 
     // ---- orders
-    // -----------------------------------------------------------------------------------------------------------
 
     void add(decode::AddOrder m) {
         const std::uint16_t instrument = m.instrument();
@@ -277,7 +276,6 @@ class Normalizer {
     }
 
     // ---- messages that contradict the books: rare, told as exactly as the rest
-    // ----------------------------------------------
 
     // The levels a view covers, to see whether a message of several steps changed them in the end.
     struct View {
@@ -354,7 +352,6 @@ class Normalizer {
     }
 
     // ---- prints and states
-    // --------------------------------------------------------------------------------------------------
 
     void trade(decode::Trade m) {
         name(m.instrument(), m.stock());
@@ -429,7 +426,6 @@ class Normalizer {
     }
 
     // ---- records
-    // ------------------------------------------------------------------------------------------------------------
 
     bool publishes(dbn::Schema schema) const {
         return (publisher_.schema_mask() & dbn::schema_bit(schema)) != 0;
@@ -490,7 +486,6 @@ class Normalizer {
     }
 
     // ---- small things
-    // -------------------------------------------------------------------------------------------------------
 
     // Taking nothing off an order changes no level, unless the order had nothing left and goes.
     static bool changes(const book::Order& order, std::uint32_t shares) {

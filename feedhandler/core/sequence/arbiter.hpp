@@ -131,7 +131,6 @@ class Arbiter {
     };
 
     // ---- lines
-    // ------------------------------------------------------------------------------------------------------------
 
     void heard(std::size_t line, std::int64_t now_ns) {
         lines_[line].heard_ns = now_ns;
@@ -160,7 +159,6 @@ class Arbiter {
     }
 
     // ---- packets that are not simply the next one
-    // ---------------------------------------------------------------------------
 
     [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet,
                                              const std::uint8_t* payload, const Receipt& receipt,
@@ -332,7 +330,6 @@ class Arbiter {
     }
 
     // ---- holes
-    // --------------------------------------------------------------------------------------------------------------
 
     // All numbers below `end` are known to exist.
     void reveal(std::uint64_t end, std::int64_t now_ns) {
@@ -390,7 +387,6 @@ class Arbiter {
     }
 
     // ---- delivery
-    // -----------------------------------------------------------------------------------------------------------
 
     // Everything that is next in turn: held messages, and the places of lost ones.
     void drain(std::int64_t now_ns) {
@@ -456,7 +452,6 @@ class Arbiter {
     }
 
     // ---- state
-    // --------------------------------------------------------------------------------------------------------------
 
     void change_state(std::int64_t now_ns) {
         if (end_known_ && next_ == highest_) {
