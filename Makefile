@@ -58,15 +58,15 @@ $(VENV)/.built: $(VENV)/bin/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.tested-with: $(VENV)/.built
-	$(BIN)/pip install -q -e .[captures,test]
+	$(BIN)/pip install -q --group test
 	@touch $@
 
 $(VENV)/.linted-with: $(VENV)/.tested-with
-	$(BIN)/pip install -q -e .[captures,test,lint]
+	$(BIN)/pip install -q --group lint
 	@touch $@
 
 $(VENV)/.benched-with: $(VENV)/.built
-	$(BIN)/pip install -q -e .[bench]
+	$(BIN)/pip install -q --group bench
 	@touch $@
 
 .PHONY: apt-test
