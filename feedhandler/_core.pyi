@@ -63,7 +63,7 @@ class Arbiter:
 class BookNormalizer:
     """Books and DBN records of messages handed in, for tests and inspection."""
 
-    def __init__(self, midnight_ns: int = 0, symbols: Sequence[str] = [], schema_mask: int = 127, state: int = 1, orders: int = 1048576, index_pages: int = 1024, deep_nodes: int = 262144) -> None: ...
+    def __init__(self, midnight_ns: int = 0, symbols: Sequence[str] = [], schema_mask: int = 127, state: int = 1, orders: int = 1048576, index_pages: int = 1024, deep_nodes: int = 262144, trading_events: bool = False) -> None: ...
 
     def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0) -> None:
         """Apply messages with consecutive numbers, as one packet."""

@@ -63,9 +63,8 @@ def _open_format(consumer: Consumer, schemas: tuple[str, ...], style: str) -> "F
         return _formats.JsonLines(rows)
     published = mask_schemas(consumer.info["schema_mask"])
     wanted = list(dict.fromkeys(schemas)) or [name for name in published if name != "event"]
-    if len(wanted) != 1 or (style == "dbn" and wanted == ["event"]):
-        kind = "one DBN schema" if style == "dbn" else "one schema"
-        raise UsageError(f'--format {style}: --schema: "{", ".join(wanted)}": {kind} is allowed')
+    if len(wanted) != 1 or wanted == ["event"]:  # events differ in their fields
+        raise UsageError(f'--format {style}: --schema: "{", ".join(wanted)}": one DBN schema is allowed')
     return _formats.Csv(rows, wanted[0]) if style == "csv" else _formats.DbnStream(consumer, wanted[0])
 
 

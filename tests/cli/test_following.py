@@ -201,14 +201,34 @@ def test_subscribe_dbn_is_a_stream_that_databento_reads(runtime: Path, writer: "
     assert "AAA" in store.symbols  # what is known when the stream starts
 
 
+def test_trading_events_tell_what_their_kind_means(runtime: Path, writer: "_core.ChannelWriter") -> None:
+    """A match number and the printable flag have no field in DBN; they come as events."""
+    status, out, _ = followed(runtime, writer, "--schema", "event", "--format", "json", "--count", "1")
+    row = json.loads(out)
+    del row["ts"]
+    assert status == 0
+    assert row == {
+        "schema": "event",
+        "event": "trading",
+        "state": "LIVE",
+        "symbol": "AAA",
+        "sequence": 5,
+        "kind": "execution",
+        "shares": 60,
+        "match_number": 1,
+        "printable": True,
+    }
+
+
 @pytest.mark.parametrize("style", ["csv", "dbn"])
 def test_formats_of_one_schema_refuse_more(runtime: Path, writer: "_core.ChannelWriter", style: str) -> None:
-    """csv and dbn carry one schema."""
+    """csv and dbn carry one schema, and not events, which differ in their fields."""
+    status, _, err = run(runtime, "subscribe", "test", "--format", style, "--schema", "event")
+    assert (status, "one DBN schema is allowed" in err) == (2, True)
     status, _, err = run(runtime, "subscribe", "test", "--format", style)
-    kind = "one DBN schema" if style == "dbn" else "one schema"
     assert (status, err) == (
         2,
-        f'feedhandler: --format {style}: --schema: "mbo, mbp-1, trades": {kind} is allowed\n',
+        f'feedhandler: --format {style}: --schema: "mbo, mbp-1, trades": one DBN schema is allowed\n',
     )
 
 

@@ -77,6 +77,22 @@ def test_symbols_filter_follows_names_as_they_become_known(runtime: Path) -> Non
     writer.release()
 
 
+def test_trading_events_follow_their_message_and_the_symbols_filter(runtime: Path) -> None:
+    """Match numbers come behind the records of the same message; those of other symbols never come."""
+    writer = make_channel(runtime / "test", books=True)
+    with Consumer("test", schemas=["trades", "event"], symbols=["AAA"], runtime_dir=runtime) as consumer:
+        writer.apply(1, [*TWO_SYMBOLS, itch.executed(3, 1, locate=2, match=8), itch.executed(1, 5, match=9)])
+        batches = consumer.poll(1.0)
+        assert [batch.schema for batch in batches] == ["trades", "event", "trades", "event"]
+        events = [row for batch in batches for row in batch.trading]
+        assert [(row["sequence"], row["match_number"], row["kind"]) for row in events] == [
+            (4, 1, b"E"),
+            (6, 9, b"E"),
+        ]
+        assert len(batches[0].trading) == 0
+    writer.release()
+
+
 def test_book_has_levels_sequence_and_state(runtime: Path) -> None:
     """A late joiner reads the book at once: levels in 1e-9, its message, the state that goes with it."""
     writer = make_channel(runtime / "test", books=True)

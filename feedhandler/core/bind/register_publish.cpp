@@ -155,6 +155,7 @@ struct PythonWriter : ChannelWriter {
         if (!normalizer) {
             record::NormalizerSettings settings;
             settings.limits = {100'000, 64, 1'000};
+            settings.trading_events = true;
             normalizer = std::make_unique<Normalizer>(ring(), books().data(), settings);
         }
         std::vector<Message> spans;

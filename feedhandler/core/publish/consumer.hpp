@@ -40,7 +40,7 @@ struct WaitStrategy {
 class Consumer {
   public:
     // `directory`: RUNTIME_DIR/NAME. `schema_mask`: dbn::schema_bit of each schema wanted. `symbols`: those
-    // whose records are wanted; empty: all. Events always pass.
+    // whose records are wanted; empty: all. Events pass, but for trading events of other symbols.
     Consumer(const std::string& directory, std::uint32_t schema_mask,
              const std::vector<std::string>& symbols = {}, const WaitStrategy& strategy = WaitStrategy{})
         : schema_mask_(schema_mask),
@@ -60,7 +60,9 @@ class Consumer {
         std::size_t records = 0;
         const auto filter = [&](const RecordHeader& header, const std::byte* body) {
             if ((schema_mask_ >> header.schema & 1) == 0) return;
-            if (header.schema < dbn::schema_count && !wanted_(symbols(), instrument_of(body))) return;
+            const bool event = header.schema == static_cast<std::uint8_t>(dbn::Schema::event);
+            if (!event && !wanted_(symbols(), instrument_of(body))) return;
+            if (event && is_trading(body) && !wanted_(symbols(), trading_instrument_of(body))) return;
             handler(header, body);
             ++records;
         };

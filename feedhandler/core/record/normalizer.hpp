@@ -20,6 +20,7 @@
 #include "publish/counters.hpp"
 #include "record/dbn.hpp"
 #include "record/look_ahead.hpp"
+#include "record/trading_event.hpp"
 #include "record/writer.hpp"
 
 namespace fh::record {
@@ -29,6 +30,7 @@ struct NormalizerSettings {
     std::uint16_t publisher_id = 2;
     std::string exchange = "XNAS";     // MIC, in definition records
     std::vector<std::string> symbols;  // whose records are wanted; empty: all. Books are kept for all
+    bool trading_events = false;       // publish what DBN records have no field for, as native events
     book::BookLimits limits;
 };
 
@@ -64,12 +66,18 @@ class Normalizer {
         counters_.messages += messages.size();
         if (messages.size() == 1) {
             ahead_.fetch_book(messages[0]);
-            return apply(first_sequence, messages[0]);
+            apply(first_sequence, messages[0]);
+            if (settings_.trading_events) tell_trading(first_sequence, messages[0]);
+            return;
         }
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
             ahead_.fetch(batch);
-            for (const Message& message : batch) apply(first_sequence++, message);
+            for (const Message& message : batch) {
+                apply(first_sequence, message);
+                if (settings_.trading_events) tell_trading(first_sequence, message);
+                ++first_sequence;
+            }
             messages = messages.subspan(batch.size());
         }
     }
@@ -152,6 +160,21 @@ class Normalizer {
             case Type::broken_trade:
                 return;
         }
+    }
+
+    // DBN records of the message are out; what they have no field for follows them.
+    void tell_trading(std::uint64_t sequence, const Message& message) {
+        const std::uint8_t* p = message.data;
+        if (message.length == 0 || decode::length_of_type[p[0]] != message.length) return;
+        TradingEvent event{};
+        if (!fill_trading(event, p) || !wanted(books_.block(decode::AnyMessage{p}.instrument()))) return;
+        event.ts_ns = settings_.midnight_ns + static_cast<std::int64_t>(decode::AnyMessage{p}.timestamp_ns());
+        event.sequence = sequence;
+        event.type = EventType::trading;
+        event.state = state_;
+        void* memory = publisher_.claim(dbn::Schema::event, static_cast<std::uint32_t>(sequence));
+        std::memcpy(memory, &event, sizeof(event));
+        publisher_.commit();
     }
 
     // ---- orders
