@@ -312,3 +312,15 @@ def test_cpp_consumer_builds_with_one_include_folder(runtime: Path, tmp_path: Pa
         [program, str(runtime / "test")], capture_output=True, text=True, check=False, timeout=10
     )
     assert (dead.returncode, dead.stderr) == (1, "no daemon\n")
+
+
+def test_symbol_of_unprintable_bytes_is_shown_and_harms_nobody(runtime: Path) -> None:
+    """The stock field of one message may hold any bytes: the names of all others can still be asked for."""
+    folder = runtime / "test"
+    writer = make_channel(folder, books=True)
+    odd = itch.directory(locate=2, stock="ODD").replace(b"ODD     ", b"O\xff\0D    ")
+    writer.apply(1, [itch.directory(locate=1, stock="AAPL"), odd])
+    with Consumer(str(folder)) as consumer:
+        assert consumer.symbols() == {1: "AAPL", 2: "O??D"}
+        assert consumer.symbol(2) == "O??D"
+    writer.release()

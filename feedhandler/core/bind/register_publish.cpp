@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -50,6 +51,12 @@ auto* words(Struct& counters) {  // the structs are rows of uint64 in the order 
     return reinterpret_cast<Value*>(&counters);
 }
 
+// A field of fixed size: whether a NUL ends it is not taken on trust.
+template <std::size_t Size>
+nb::str text(const char (&field)[Size]) {
+    return nb::str(field, strnlen(field, Size));
+}
+
 nb::dict descriptions() {
     const auto table = [](Fields fields) {
         nb::dict out;
@@ -67,12 +74,12 @@ nb::dict descriptions() {
 nb::dict channel_info(const ChannelReader& reader) {
     const ChannelPage& page = reader.page();
     nb::list lines, servers;
-    for (std::size_t i = 0; i < page.line_count; ++i) lines.append(nb::str(page.line_names[i]));
+    for (std::size_t i = 0; i < page.line_count; ++i) lines.append(text(page.line_names[i]));
     for (const auto& server : page.server_names)
-        if (server[0] != 0) servers.append(nb::str(server));
+        if (server[0] != 0) servers.append(text(server));
     nb::dict out;
-    out["channel"] = nb::str(page.channel);
-    out["dataset"] = nb::str(page.dataset);
+    out["channel"] = text(page.channel);
+    out["dataset"] = text(page.dataset);
     out["epoch"] = page.epoch;
     out["daemon_pid"] = page.daemon_pid;
     out["schema_mask"] = page.schema_mask;
@@ -96,7 +103,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     for (std::size_t i = 0; i < dbn::schema_count; ++i)
         records[dbn::schema_names[i]] = slot.counters.records[i];
     nb::dict out;
-    out["session"] = nb::str(slot.session);
+    out["session"] = text(slot.session);
     out["ts_ns"] = slot.ts_ns;
     out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
@@ -310,6 +317,7 @@ nb::object read_python_book(const publish::Consumer& consumer, const std::string
 nb::dict all_symbols(publish::Consumer& consumer) {
     nb::dict out;
     consumer.symbols().each([&](std::uint32_t id, std::uint64_t symbol) {
+        if (symbol == 0) return;  // its name went to another instrument
         const std::string name = publish::unpack_symbol(symbol);
         out[nb::int_(id)] = nb::str(name.c_str());
     });

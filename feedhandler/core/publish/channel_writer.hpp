@@ -179,7 +179,7 @@ class ChannelWriter {
     }
 
     static std::uint64_t checked(std::uint64_t ring_bytes) {
-        if (ring_bytes < 4 * ring_step || (ring_bytes & (ring_bytes - 1)) != 0)
+        if (!is_ring_capacity(ring_bytes))
             throw ChannelError("ring: " + std::to_string(ring_bytes) + " bytes: a power of two from " +
                                std::to_string(4 * ring_step) + " on is allowed");
         return ring_bytes;

@@ -132,6 +132,9 @@ constexpr std::size_t ring_data_offset(std::uint64_t capacity) {
     const std::size_t end = sizeof(RingHeader) + capacity / ring_step * sizeof(Checkpoint);
     return (end + 4095) / 4096 * 4096;
 }
+constexpr bool is_ring_capacity(std::uint64_t bytes) {
+    return bytes >= 4 * ring_step && (bytes & (bytes - 1)) == 0;
+}
 constexpr std::size_t ring_file_size(std::uint64_t capacity) { return ring_data_offset(capacity) + capacity; }
 
 struct RecordHeader {
