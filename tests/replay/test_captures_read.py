@@ -147,6 +147,14 @@ def test_resolutions_of_time_other_than_decimal_nanoseconds(
     assert int.from_bytes(records.data["mbo"][40:48], "little") == seconds * 10**9 + 500_000_000
 
 
+def test_time_that_no_clock_can_hold_ends_all_the_same(tmp_path: Path) -> None:
+    """A time of 2^64 - 1 seconds is damage: the replay goes on from the latest there is, and ends."""
+    path = tmp_path / "far.pcapng"
+    path.write_bytes(section() + interface(0) + b"".join(enhanced(2**64 - 1, f) for _, f in frames()))
+    played = play(path)
+    assert (played.counts["state"], played.books) == ("ENDED", LEVELS)
+
+
 def test_first_group_is_line_a_and_the_second_line_b(tmp_path: Path) -> None:
     """What A lacks, B brings: each group has a line of its own."""
     both = [*frames()[:1], *frames()[2:], *frames(group=GROUP_B)]
