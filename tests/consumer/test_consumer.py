@@ -324,3 +324,22 @@ def test_symbol_of_unprintable_bytes_is_shown_and_harms_nobody(runtime: Path) ->
         assert consumer.symbols() == {1: "AAPL", 2: "O??D"}
         assert consumer.symbol(2) == "O??D"
     writer.release()
+
+
+def test_symbol_that_moved_to_another_instrument_in_a_new_session_is_found_there(runtime: Path) -> None:
+    """Instrument ids are of a day: the book of yesterday's id, empty and LIVE, is never taken for today's."""
+    folder = runtime / "test"
+    writer = make_channel(folder, books=True)
+    writer.set_state(1)
+    writer.apply(1, [itch.directory(5, "AAPL"), itch.add(1, "B", 100, 10_0000, 5, "AAPL")])
+    writer.clear(0)
+    writer.apply(1, [itch.directory(3, "AAPL"), itch.add(1, "B", 100, 20_0000, 3, "AAPL")])
+    with Consumer(str(folder)) as consumer:
+        book = consumer.book("AAPL")
+        assert [int(price) for price in book.bids["price"]] == [20 * 10**9]
+        assert consumer.symbols() == {3: "AAPL"}
+        # The id left over may come back by an order alone: it is named again.
+        writer.apply(3, [itch.add(2, "B", 100, 30_0000, 5, "ZZZ")])
+        assert consumer.symbols() == {3: "AAPL", 5: "ZZZ"}
+        assert [int(price) for price in consumer.book("ZZZ").bids["price"]] == [30 * 10**9]
+    writer.release()

@@ -88,6 +88,7 @@ class Normalizer {
         stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
         books_.table().for_each_named([&](std::uint16_t instrument) { clear_book(instrument); });
         books_.clear_orders();
+        if (sequence == 0) books_.table().start_session();
     }
 
   private:
