@@ -93,6 +93,17 @@ def test_trading_events_follow_their_message_and_the_symbols_filter(runtime: Pat
     writer.release()
 
 
+def test_depth_of_the_channel_bounds_a_book(runtime: Path) -> None:
+    """`publish.depth` levels a side, the best ones, whatever lies behind them."""
+    writer = make_channel(runtime / "test", books=True, depth=2)
+    writer.apply(1, [itch.add(1 + i, "B", 1, 10_0000 - i) for i in range(4)] + [itch.add(9, "S", 1, 11_0000)])
+    with Consumer("test", schemas=["event"], runtime_dir=runtime) as consumer:
+        book = consumer.book("AAA")
+        assert book.bids["price"].tolist() == [10_000_000_000, 9_999_900_000]
+        assert len(book.asks) == 1
+    writer.release()
+
+
 def test_book_has_levels_sequence_and_state(runtime: Path) -> None:
     """A late joiner reads the book at once: levels in 1e-9, its message, the state that goes with it."""
     writer = make_channel(runtime / "test", books=True)

@@ -92,7 +92,8 @@ class Consumer {
     }
 
     // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same
-    // before and after the look at the book, so that a book of a bad moment never carries a good state.
+    // before and after the look at the book, so that a book of a bad moment never carries a good state. At most as
+    // many levels as the channel publishes.
     ReadResult book(std::uint32_t instrument_id, BookView& out, std::uint8_t& state_out) const {
         if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
         for (;;) {
@@ -100,7 +101,10 @@ class Consumer {
             const ReadResult result = read_book(channel_->books(), instrument_id, out);
             std::atomic_thread_fence(std::memory_order_acquire);
             state_out = state();
-            if (channel_->state_word() == before) return result;
+            if (channel_->state_word() != before) continue;
+            out.bid_count = std::min(out.bid_count, channel_->page().depth);
+            out.ask_count = std::min(out.ask_count, channel_->page().depth);
+            return result;
         }
     }
 
