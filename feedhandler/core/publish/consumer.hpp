@@ -92,8 +92,8 @@ class Consumer {
     }
 
     // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same
-    // before and after the look at the book, so that a book of a bad moment never carries a good state. At most as
-    // many levels as the channel publishes.
+    // before and after the look at the book, so that a book of a bad moment never carries a good state. At
+    // most as many levels as the channel publishes.
     ReadResult book(std::uint32_t instrument_id, BookView& out, std::uint8_t& state_out) const {
         if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
         for (;;) {
