@@ -51,6 +51,9 @@ class Arbiter:
     @property
     def state(self) -> str: ...
 
+    def take_event_states(self) -> list:
+        """The state that each event told, since the last call."""
+
     @property
     def session(self) -> bytes: ...
 

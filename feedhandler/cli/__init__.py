@@ -60,7 +60,7 @@ def main() -> None:
         code = cli.main(prog_name="feedhandler", standalone_mode=False)
         sys.stdout.flush()
     except (UsageError, RunError) as error:
-        click.echo(f"feedhandler: {error}", err=True)
+        click.echo(f"{error}", err=True)
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -77,7 +77,7 @@ def main() -> None:
         _drop_output()
         code = 0
     except OSError as error:  # as a full disk behind stdout
-        click.echo(f"feedhandler: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        click.echo(f"{error.filename or 'output'}: {error.strerror or error}", err=True)
         _drop_output()
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -98,7 +98,7 @@ class _Report:
         """Tell what has changed since the last look."""
         if (state := self._consumer.state) != self._state and state != FeedState.DEAD:
             self._state = state
-            click.echo(f"feedhandler: channel {self._consumer.channel}: state {state.name}", err=True)
+            click.echo(f"channel {self._consumer.channel}: state {state.name}", err=True)
         if (lost := self._consumer.lost) != self._lost:
-            click.echo(f"feedhandler: too slow: lost {lost - self._lost} records ({lost} in all)", err=True)
+            click.echo(f"too slow: lost {lost - self._lost} records ({lost} in all)", err=True)
             self._lost = lost

@@ -58,4 +58,4 @@ def test_full_disk_behind_stdout(arguments: list[str]) -> None:
             timeout=60,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (1, "feedhandler: output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "output: No space left on device\n")

@@ -106,9 +106,9 @@ class ChannelWriter {
         ring_.set_state(state);
     }
 
-    // A state event changes the state too.
+    // The state that an event leads to is visible with it: a hole is marked before it is told.
     void publish(const Event& event, std::uint32_t sequence_low) {
-        if (event.type == EventType::state) set_state(event.state);
+        set_state(event.state);
         ring_.publish(event, sequence_low);
     }
 
