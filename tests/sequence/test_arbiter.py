@@ -783,7 +783,7 @@ def test_gap_history_tells_what_became_of_each_hole() -> None:
 
 
 def test_every_event_tells_the_state_it_leads_to() -> None:
-    """A gap is told as RECOVERING, a loss as STALE, the end of the session as ENDED: not as what was before."""
+    """A gap is told as RECOVERING, a loss as STALE, the end of the session as ENDED."""
     arbiter = started(servers=0, arbitration_ns=0)
     arbiter.take_event_states()
     trace = arbiter.on_packet(0, packet(5, 1), NOW + 1)  # 4 is missing, and nobody can be asked
