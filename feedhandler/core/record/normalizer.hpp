@@ -132,7 +132,8 @@ class Normalizer {
                       std::int64_t ts_ns) {
         book::Block& block = books_.block(instrument);
         const bool told = ((block.flags | from.flags) & book::block_touched) != 0;
-        stamp_ = {sequence, from.ts_event_ns != 0 ? from.ts_event_ns : ts_ns, ts_ns, settings_.publisher_id, 0};
+        stamp_ = {sequence, from.ts_event_ns != 0 ? from.ts_event_ns : ts_ns, ts_ns, settings_.publisher_id,
+                  0};
         book::TableWriter::begin(block);
         book::TableWriter::copy_book(block, from);
         end(block);
@@ -147,8 +148,9 @@ class Normalizer {
     void tell_orders(std::uint16_t instrument) {
         std::uint64_t left = 0;
         for (const Side side : {Side::bid, Side::ask}) {
-            books_.for_each_level(instrument, side, [&](std::uint32_t, std::uint64_t, std::uint32_t orders,
-                                                        std::uint32_t) { left += orders; });
+            books_.for_each_level(
+                instrument, side,
+                [&](std::uint32_t, std::uint64_t, std::uint32_t orders, std::uint32_t) { left += orders; });
         }
         mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, left == 0 ? dbn::f_last : 0);
         for (const Side side : {Side::bid, Side::ask}) {

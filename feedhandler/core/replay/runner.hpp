@@ -149,8 +149,8 @@ class Runner {
         if (std::memcmp(session.name.data(), packet_.data, session.name.size()) != 0) return;
         const std::uint16_t count = frame::load_be16(packet_.data + 18);
         const std::uint64_t messages = count == frame::mold_end_of_session ? 0 : count;
-        sent_end_ = std::max(sent_end_,
-                             std::min(session.end, frame::load_be64(packet_.data + 10) + messages));
+        sent_end_ =
+            std::max(sent_end_, std::min(session.end, frame::load_be64(packet_.data + 10) + messages));
     }
 
     // A number too far ahead, which the scan did not believe, is not offered: copies of one packet on two

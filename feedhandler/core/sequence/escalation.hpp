@@ -1,7 +1,7 @@
 // How a loss is answered, step by step: the other line is waited for (settings.arbitration_ns), then
-// re-request servers are asked, again and one after the other (Requester), then a snapshot is loaded, and while
-// none can be had the feed is STALE. This is the part that decides about snapshots: when to stop asking, when
-// to load, when to try again.
+// re-request servers are asked, again and one after the other (Requester), then a snapshot is loaded, and
+// while none can be had the feed is STALE. This is the part that decides about snapshots: when to stop
+// asking, when to load, when to try again.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@ class Escalation {
     static constexpr std::int64_t first_pause_ns = 100'000'000;
     static constexpr std::int64_t longest_pause_ns = 30'000'000'000;
     static constexpr std::int64_t sample_ns = 50'000'000;
-    static constexpr std::uint64_t few = 1000;     // missing messages that are always worth asking for
-    static constexpr unsigned most_at_end = 8;     // failed loads after which the session may end unrepaired
+    static constexpr std::uint64_t few = 1000;  // missing messages that are always worth asking for
+    static constexpr unsigned most_at_end = 8;  // failed loads after which the session may end unrepaired
 
     // The books are not right and only a snapshot can repair them. Said as often as you like.
     void want(std::int64_t now_ns) {
@@ -34,8 +34,8 @@ class Escalation {
     }
     void repaired() { *this = {}; }
 
-    // Whether re-requests cannot close the holes before the hold is full: at the pace of the last sample, what
-    // is held when the last missing message comes would not fit. Looks at most every sample_ns.
+    // Whether re-requests cannot close the holes before the hold is full: at the pace of the last sample,
+    // what is held when the last missing message comes would not fit. Looks at most every sample_ns.
     bool hopeless(std::int64_t now_ns, std::uint64_t missing, std::uint64_t held, std::uint64_t capacity) {
         if (now_ns < sample_at_ns_) return false;
         const bool compare = sample_at_ns_ != 0 && now_ns < sample_at_ns_ + 10 * sample_ns && missing > few;
