@@ -131,6 +131,7 @@ class Arbiter {
     }  // ten bytes; NULs before the first packet
     const GapHistory& history() const { return history_; }
     std::uint64_t held() const { return hold_.held(); }
+    bool loading() const { return holding_; }  // a snapshot is wanted, or ready and not yet spliced in
 
     // Brings the lines' `missing` up to date; the other counters always are.
     void refresh_counters() {
