@@ -69,7 +69,7 @@ def segments(directory: Path) -> list[Segment]:
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Return (bytes, packets) of the whole records of a segment that is not compressed; (0, 0): it is none."""
+    """Return (bytes, packets) of the whole records of a segment not compressed; (0, 0): it is none."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return 0, 0
@@ -125,5 +125,3 @@ def contents(segment: Segment) -> Iterator[bytes]:
         while left > 0 and (chunk := file.read(min(left, CHUNK))):
             left -= len(chunk)
             yield chunk
-
-

@@ -1,4 +1,4 @@
-"""What is replayed: a file, or a journal's segments; unpacked, mapped into memory, recognised by its content."""
+"""What is replayed: a file or a journal's segments; unpacked, mapped, recognised by its content."""
 
 import gzip
 import mmap

@@ -109,7 +109,7 @@ def records_of(path: Path) -> bytes:
 def test_each_trading_day_has_its_own_files_as_a_replay_of_it_alone_gives(
     run: Run, journal: Path, two_days: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
-    """Two days across a weekend and a change of the clocks, one segment shared: every byte of every schema."""
+    """Two days across a weekend and a change of the clocks, one segment shared: every byte."""
     schemas = [f"--schema={schema}" for schema in ALL]
     status, out, err = run("export", journal, "-o", tmp_path / "out", "--json", *schemas)
     assert (status, err) == (0, "")

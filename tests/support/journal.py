@@ -1,4 +1,4 @@
-"""Journals for tests: a channel's folder with a packet ring, and what an independent reader sees in segments."""
+"""Journals for tests: a channel's folder with a packet ring, and what an independent reader sees."""
 
 import io
 import socket
