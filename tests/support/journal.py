@@ -75,7 +75,9 @@ def _times(data: bytes) -> list[int]:
 
 
 def journal_files(directory: Path) -> list[Path]:
-    """Return the segments in order."""
+    """Return the segments in order; none when the directory is not there yet."""
+    if not directory.exists():
+        return []
     return sorted(path for path in directory.iterdir() if ".pcap" in path.name)
 
 
