@@ -83,9 +83,9 @@ def command(
 ) -> int:
     """Derive one file for each schema and trading day from JOURNAL.
 
-    JOURNAL is a journal's directory, a segment of it, or any file that `feedhandler replay` reads. The packets of
-    each day go through the same pipeline; what a line lost and the other or a re-request server brought is
-    there. Files: DATASET-YYYYMMDD.SCHEMA.dbn.zst, DBN version 3 with symbol mappings, or .parquet.
+    JOURNAL is a journal's directory, a segment of it, or any file that `feedhandler replay` reads. The
+    packets of each day go through the same pipeline; what a line lost and the other or a re-request server
+    brought is there. Files: DATASET-YYYYMMDD.SCHEMA.dbn.zst, DBN version 3 with symbol mappings, or .parquet.
 
     Exit status: 0 everything is there, 1 messages were lost for good or the input is damaged, 2 bad usage.
 

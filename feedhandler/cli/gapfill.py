@@ -8,7 +8,8 @@ from feedhandler.config import load_gapfill
 
 
 @click.command(
-    "gapfill", short_help="A re-request (gap-fill) server, fed by a capture, a journal, a BinaryFILE or the live lines."
+    "gapfill",
+    short_help="A re-request (gap-fill) server, fed by a capture, a journal, a BinaryFILE or the live lines.",
 )
 @click.option("--config", "config_file", metavar="FILE", required=True, help="TOML file, see below.")
 def command(config_file: str) -> None:

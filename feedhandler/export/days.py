@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from feedhandler import _core
@@ -59,9 +60,9 @@ def _days_in(source: Source) -> list[date]:
 def _days_of_segments(name: str, found: list[Segment]) -> list[Day]:
     """A segment's packets come before those of the next one; only of the last the end must be looked up."""
     if not found:
-        raise UsageError(f'JOURNAL: "{name}" is a directory without segments of a journal (*.pcap, *.pcap.zst)')
+        raise UsageError(f'JOURNAL: "{name}" is a directory without segments of a journal')
     by_day: dict[date, list[Segment]] = {}
-    for segment, following in zip(found, found[1:], strict=False):
+    for segment, following in pairwise(found):
         for day in _days_between(segment.start_ns, following.start_ns):
             by_day.setdefault(day, []).append(segment)
     for day in _days_in(open_segments(name, found[-1:])):
@@ -74,5 +75,3 @@ def _days_between(first_ns: int, last_ns: int) -> Iterator[date]:
     while day <= last:
         yield day
         day += timedelta(days=1)
-
-

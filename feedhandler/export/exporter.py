@@ -78,8 +78,8 @@ class Exporter:
             return days
         chosen = [day for day in days if day.day == options.day]
         if not chosen:
-            there = ", ".join(str(day.day) for day in days[:10]) or "none"
-            raise UsageError(f'--date: "{options.day}": "{path}" has no packet of that day; it has {there}')
+            there = f"its days are {days[0].day} to {days[-1].day}" if days else "it has no packets"
+            raise UsageError(f'--date: "{options.day}": "{path}" has no packet of that day; {there}')
         return chosen
 
     def export(self, progress: Callable[[int, int], None] | None = None) -> Iterator[DayExported]:

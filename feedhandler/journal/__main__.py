@@ -68,9 +68,7 @@ def command(
         JournalWriter(folder, settings, open_log(folder.name)).run(stop)
 
 
-def _wait_for(
-    channel: str, runtime_dir: str | None, deadline_s: float, stop: threading.Event
-) -> Path | None:
+def _wait_for(channel: str, runtime_dir: str | None, deadline_s: float, stop: threading.Event) -> Path | None:
     while True:
         try:
             folder = channel_dir(channel, runtime_dir)

@@ -1,4 +1,4 @@
-"""Finished segments: compressed, and removed when there are too many or they are too old; beside the writing."""
+"""Finished segments: compressed, and removed when they are too many or too old; beside the writing."""
 
 import os
 import threading

@@ -69,7 +69,7 @@ def segments(directory: Path) -> list[Segment]:
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Return (bytes, packets) of the whole records of a segment that is not compressed; (0, 0): it is none."""
+    """Return (bytes, packets) of the whole records of a segment not compressed; (0, 0): it is none."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return 0, 0
@@ -100,6 +100,18 @@ def unpacked(file: BinaryIO) -> Iterator[bytes]:
         raise DamagedError("the zstd stream ends too early")
 
 
+def readable(segment: Segment) -> tuple[int, int]:
+    """Return (bytes to read, bytes behind them that are no whole packets) of a segment not compressed.
+
+    A finished file that another program has written (an editor of captures) is taken as it is.
+    """
+    size, packets = extent(segment.path)
+    whole = segment.path.stat().st_size
+    if segment.kind == PLAIN and packets == 0:
+        size = whole
+    return size, 0 if segment.kind == PART else whole - size
+
+
 def contents(segment: Segment) -> Iterator[bytes]:
     """Yield a segment's bytes as a pcap file: whole records only, though it is being written.
 
@@ -109,9 +121,7 @@ def contents(segment: Segment) -> Iterator[bytes]:
         if segment.kind == PACKED:
             yield from unpacked(file)
             return
-        left, _ = extent(segment.path)
+        left, _ = readable(segment)
         while left > 0 and (chunk := file.read(min(left, CHUNK))):
             left -= len(chunk)
             yield chunk
-
-

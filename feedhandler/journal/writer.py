@@ -37,7 +37,10 @@ class Settings:
 
 @contextmanager
 def locked(directory: Path, stop: threading.Event) -> Iterator[None]:
-    """Hold the directory: one journal writes into it. Raises RunError when another does, and goes on doing so."""
+    """Hold the directory: one journal writes into it.
+
+    Raises RunError when another does, and goes on doing so.
+    """
     path = directory / "lock"
     try:
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)

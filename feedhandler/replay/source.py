@@ -1,4 +1,4 @@
-"""What is replayed: a file, or a journal's segments; unpacked, mapped into memory, recognised by its content."""
+"""What is replayed: a file or a journal's segments; unpacked, mapped, recognised by its content."""
 
 import gzip
 import mmap
@@ -103,7 +103,7 @@ def _append_segment(segment: journal.Segment, whole: BinaryIO, damage: list[str]
     except journal.DamagedError as error:
         damage.append(f"{segment.path.name}: {error}; what lies before it was played")
         _cut_torn_record(start, whole)
-    if segment.kind == journal.PLAIN and (torn := segment.path.stat().st_size - journal.extent(segment.path)[0]):
+    if segment.kind == journal.PLAIN and (torn := journal.readable(segment)[1]):
         damage.append(f"{segment.path.name}: the last {torn} bytes are no whole packets")
 
 

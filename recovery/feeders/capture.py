@@ -1,6 +1,7 @@
-"""Fill a store from a capture: pcap or pcapng, gzip and zstd by content; or from a journal, its segments in order.
+"""Fill a store from a capture (pcap or pcapng, gzip and zstd by content) or a journal, segment by segment.
 
-Ethernet (with VLAN tags or not) or Linux cooked. Of a journal the replies of re-request servers are taken too.
+Ethernet (with VLAN tags or not) or Linux cooked. Of a journal the replies of re-request servers are taken
+too.
 """
 
 import os
@@ -69,9 +70,10 @@ def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
         except dpkt.UnpackError:
             continue
         ip = packet if isinstance(packet, dpkt.ip.IP) else packet.data
-        if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.udp.UDP):
-            if 224 <= ip.dst[0] < 240 or _is_reply(frame):
-                yield bytes(ip.data.data)
+        if not isinstance(ip, dpkt.ip.IP) or not isinstance(ip.data, dpkt.udp.UDP):
+            continue
+        if 224 <= ip.dst[0] < 240 or _is_reply(frame):
+            yield bytes(ip.data.data)
 
 
 def _is_reply(frame: bytes) -> bool:

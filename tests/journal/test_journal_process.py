@@ -1,4 +1,4 @@
-"""The journal as a process: killed at any moment, out of space, rotated, compressed, kept within its limits."""
+"""The journal as a process: killed at any moment, out of space, rotated, compressed, kept within limits."""
 
 import json
 import os
@@ -22,6 +22,7 @@ from feedhandler import _core
 from feedhandler.journal.segments import segments
 from feedhandler.replay.source import open_source
 
+COMMAND = [sys.executable, "-m", "feedhandler.journal"]
 PACKET = 16 + 42 + 64
 
 
@@ -32,8 +33,7 @@ class Process:
         self.log_path = directory.parent / "journal.log"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "feedhandler.journal", str(channel.folder), "--directory", str(directory)]
-                + list(options),
+                [*COMMAND, str(channel.folder), "--directory", str(directory), *options],
                 env=environment(),
                 stderr=log,
             )
@@ -191,7 +191,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_full_disk_ends_the_journal_with_an_alarm_and_whole_segments(tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_ends_the_journal_with_an_alarm_and_whole_segments(
+    tmp_path: Path, small_disk: Path
+) -> None:
     """Exit status 1, an error in the log, `failed` in its state; what was written before is readable.
 
     Once there is space again the next process goes on where this one stopped.
@@ -239,9 +241,12 @@ def test_second_journal_of_one_directory_is_refused(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(writer, "LOCK_TIMEOUT_S", 0.2)
     never = threading.Event()
-    with writer.locked(tmp_path, never), pytest.raises(RunError, match="another journal writes here"):
-        with writer.locked(tmp_path, never):
-            pass
+    with (
+        writer.locked(tmp_path, never),
+        pytest.raises(RunError, match="another journal writes here"),
+        writer.locked(tmp_path, never),
+    ):
+        pass
 
 
 def test_open_segment_can_be_read_while_it_is_written(tmp_path: Path) -> None:

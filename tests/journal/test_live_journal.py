@@ -1,4 +1,4 @@
-"""A daemon with a journal: what came over the lines and from the servers is there, and can be played again."""
+"""A daemon with a journal: what came over the lines and from the servers is there, to be played again."""
 
 import json
 import os
@@ -70,9 +70,11 @@ def test_what_the_daemon_received_can_be_replayed_served_and_exported(tmp_path: 
             exchange = Exchange(messages, lines)
             play_day(daemon, exchange)
             stat = wait_for(
-                lambda: (s := daemon.stat())["journal"]["packets"]
-                == sum(line["packets"] for line in s["lines"].values()) + s["recovery"]["replies"]
-                and s,
+                lambda: (
+                    (s := daemon.stat())["journal"]["packets"]
+                    == sum(line["packets"] for line in s["lines"].values()) + s["recovery"]["replies"]
+                    and s
+                ),
                 "the journal",
             )
             assert stat["gaps"]["recovered_rewind"] > 0
@@ -147,7 +149,7 @@ def test_restarted_daemon_goes_on_in_the_same_directory(tmp_path: Path) -> None:
 
 
 def test_full_disk_stops_the_journal_and_not_the_feed(tmp_path: Path) -> None:
-    """An error in the daemon's log, `failed` in stat, journal_up 0 in the metrics; every message is applied."""
+    """An error in the log, failures in stat, journal_up 0 in the metrics; every message is applied."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
     disk = tmp_path / "disk"
@@ -173,7 +175,9 @@ def test_full_disk_stops_the_journal_and_not_the_feed(tmp_path: Path) -> None:
             assert stat["journal"]["failures"] >= 1
             from tests.daemon.test_helpers import metrics
 
-            wait_for(lambda: 'feedhandler_journal_up{channel="live"} 0.0' in metrics(port), "the metric", 20, 0.1)
+            wait_for(
+                lambda: 'feedhandler_journal_up{channel="live"} 0.0' in metrics(port), "the metric", 20, 0.1
+            )
             assert daemon.stop() == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -11,7 +11,7 @@ TS = 1_763_600_000_000_000_123
 
 
 def test_packets_of_every_size_come_out_as_they_went_in(tmp_path: Path) -> None:
-    """From none to the longest payload, over many turns of the ring: bytes, times, lines, the replies' server."""
+    """From none to the longest payload, over many turns of the ring: bytes, times, lines, the server."""
     channel = Channel(tmp_path / "live", 1 << 18)
     journal = _core.Journal(str(channel.folder))
     segment = tmp_path / "x.pcap"
@@ -23,7 +23,9 @@ def test_packets_of_every_size_come_out_as_they_went_in(tmp_path: Path) -> None:
         payload = chance.randbytes(size)
         channel.ring.put(line, payload, TS + i)
         source = SERVER if line == FIRST_REPLY_LINE else ("0.0.0.0", 0)
-        expected.append((TS + i, source, ("0.0.0.0", 0) if line == FIRST_REPLY_LINE else GROUPS[line], payload))
+        expected.append(
+            (TS + i, source, ("0.0.0.0", 0) if line == FIRST_REPLY_LINE else GROUPS[line], payload)
+        )
         journal.pump()
     journal.close()
     assert read(segment) == expected
@@ -75,9 +77,7 @@ def test_successor_goes_on_with_the_packet_after_the_last_written_one(tmp_path: 
     second.open(str(tmp_path / "2.pcap"), 1 << 20, 2**62)
     second.pump()
     second.close()
-    numbers = [
-        int.from_bytes(p.payload[:8]) for name in ("1.pcap", "2.pcap") for p in read(tmp_path / name)
-    ]
+    numbers = [int.from_bytes(p.payload[:8]) for name in ("1.pcap", "2.pcap") for p in read(tmp_path / name)]
     assert numbers == list(range(300))
     status = _core.journal_status(str(channel.folder))
     assert (status["packets"], status["lost_packets"], status["segments"]) == (300, 0, 2)

@@ -77,7 +77,7 @@ def counting_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_receive_thread_never_allocates_while_gaps_are_repaired(
     tmp_path: Path, counting_library: Path, spin: str, journal: str
 ) -> None:
-    """A whole day with loss on both lines and lossy recovery, packets kept for a journal or not: not one call.
+    """A whole day with loss on both lines, lossy recovery, packets for a journal or not: not one call.
 
     And the counter does count.
     """

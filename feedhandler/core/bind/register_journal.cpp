@@ -1,10 +1,14 @@
-// The journal for Python: packets from the ring into segments, segments looked at, and a packet ring's writer for
-// tests.
+// The journal for Python: packets from the ring into segments, segments looked at, and a packet ring's writer
+// for tests.
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
+#include <optional>
+#include <system_error>
+#include <tuple>
 
 #include "bind/register.hpp"
 #include "bind/replay_input.hpp"
@@ -13,8 +17,8 @@
 
 #include "journal/segment.hpp"
 #include "publish/packet_ring.hpp"
-#include "record/modify_dialect.hpp"
 #include "receive/feed.hpp"
+#include "record/modify_dialect.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -49,11 +53,11 @@ nb::dict counters_dict(const journal::JournalCounters& counters) {
 }
 
 // What the journal of a channel says of itself; None when the channel has none.
-nb::object journal_status(const std::string& directory) {
+std::optional<nb::dict> journal_status(const std::string& directory) {
     try {
         const auto file = publish::Mapping::open(directory + "/journal");
         const auto* page = reinterpret_cast<const journal::JournalPage*>(file.data());
-        if (file.size() != sizeof *page || page->magic.load() != journal::journal_magic) return nb::none();
+        if (file.size() != sizeof *page || page->magic.load() != journal::journal_magic) return std::nullopt;
         nb::dict out;
         out["state"] = journal::journal_state_names[page->state.load() & 3u];
         out["pid"] = page->pid.load();
@@ -62,18 +66,18 @@ nb::object journal_status(const std::string& directory) {
         out["failures"] = page->failures.load();
         return out;
     } catch (const publish::ChannelError&) {
-        return nb::none();
+        return std::nullopt;
     }
 }
 
-nb::object segment_extent(const nb::object& data) {
+std::tuple<std::size_t, std::uint64_t, std::int64_t, std::int64_t> segment_extent(const nb::object& data) {
     const Buffer buffer(data);
     journal::Extent extent;
     {
         const nb::gil_scoped_release unlocked;
         extent = journal::extent_of(buffer.bytes());
     }
-    return nb::make_tuple(extent.bytes, extent.packets, extent.first_ns, extent.last_ns);
+    return {extent.bytes, extent.packets, extent.first_ns, extent.last_ns};
 }
 
 // The daemon's half, for tests and benchmarks: a folder with `packets` and `journal` as a channel has them.
@@ -87,7 +91,8 @@ class PacketRing {
     }
     void put(std::uint16_t line, const nb::bytes& payload, std::int64_t ts_recv_ns, std::uint64_t times) {
         const Datagram datagram{reinterpret_cast<const std::uint8_t*>(payload.c_str()),
-                                static_cast<std::uint32_t>(payload.size()), line, TimestampKind::kernel, ts_recv_ns};
+                                static_cast<std::uint32_t>(payload.size()), line, TimestampKind::kernel,
+                                ts_recv_ns};
         const nb::gil_scoped_release unlocked;
         for (std::uint64_t i = 0; i < times; ++i) files_.ring().put(datagram);
     }
@@ -109,9 +114,11 @@ void register_journal(nb::module_& m) {
     m.def("journal_status", &journal_status, "directory"_a,
           "State and counters of the journal of the channel in this folder; None when it has none.");
     m.def("segment_extent", &segment_extent, "data"_a,
-          "(bytes, packets, first ns, last ns) of the whole records of a journal's segment; bytes 0: it is none.");
+          "(bytes, packets, first ns, last ns) of the whole records of a journal's segment; bytes 0: it is "
+          "none.");
 
-    nb::class_<Journal>(m, "Journal", "Packets of a channel from shared memory into segments; for feedhandler.journal.")
+    nb::class_<Journal>(m, "Journal",
+                        "Packets of a channel from shared memory into segments; for feedhandler.journal.")
         .def(nb::init<const std::string&>(), "directory"_a)
         .def("pump", &Journal::pump, nb::call_guard<nb::gil_scoped_release>(),
              "Move packets until none is left, or one waits for another segment; how many were moved.")
@@ -148,18 +155,20 @@ void register_journal(nb::module_& m) {
         .def_prop_ro("waiting", &Journal::waiting, "Does the next packet need another segment?")
         .def_prop_ro("waiting_ns", &Journal::waiting_ns, "When that packet was received, UTC ns.")
         .def_prop_ro("available", &Journal::available, "Is there anything in the ring?")
-        .def_prop_ro("segment_first_ns", &Journal::segment_first_ns, "UTC ns of the open segment's first packet.")
+        .def_prop_ro("segment_first_ns", &Journal::segment_first_ns,
+                     "UTC ns of the open segment's first packet.")
         .def_prop_ro("segment_packets",
                      [](const Journal& self) { return self.segment() ? self.segment()->packets() : 0; });
 
-    nb::class_<record::ModifyDialect>(m, "ModifyDialect", "Turns mbo records of one day into the dialect `modify`.")
+    nb::class_<record::ModifyDialect>(m, "ModifyDialect",
+                                      "Turns mbo records of one day into the dialect `modify`.")
         .def(nb::init<>())
         .def(
             "apply",
             [](record::ModifyDialect& self, const nb::bytes& records) {
                 if (records.size() % sizeof(dbn::Mbo) != 0) throw nb::value_error("not whole mbo records");
-                nb::object out = nb::steal(PyBytes_FromStringAndSize(records.c_str(),
-                                                                     static_cast<Py_ssize_t>(records.size())));
+                nb::object out = nb::steal(
+                    PyBytes_FromStringAndSize(records.c_str(), static_cast<Py_ssize_t>(records.size())));
                 if (!out.is_valid()) throw nb::python_error();
                 auto* bytes = reinterpret_cast<std::byte*>(PyBytes_AsString(out.ptr()));
                 const std::size_t count = records.size() / sizeof(dbn::Mbo);
@@ -167,12 +176,13 @@ void register_journal(nb::module_& m) {
                     const nb::gil_scoped_release unlocked;
                     for (std::size_t i = 0; i < count; ++i) self.apply(bytes + i * sizeof(dbn::Mbo));
                 }
-                return out;
+                return nb::borrow<nb::bytes>(out);
             },
             "records"_a, "Whole mbo records, in order, changed.");
 
     nb::class_<PacketRing>(m, "PacketRing", "The writing end of a packet ring; for tests and benchmarks.")
-        .def(nb::init<const std::string&, std::uint64_t, std::uint64_t, const std::vector<receive::LineSettings>&,
+        .def(nb::init<const std::string&, std::uint64_t, std::uint64_t,
+                      const std::vector<receive::LineSettings>&,
                       const std::vector<std::pair<std::string, std::uint16_t>>&>(),
              "directory"_a, "bytes"_a, "epoch"_a, "lines"_a, "servers"_a)
         .def("put", &PacketRing::put, "line"_a, "payload"_a, "ts_recv_ns"_a, "times"_a = 1)

@@ -55,7 +55,8 @@ class JournalFiles {
   private:
     static std::uint64_t checked(std::uint64_t ring_bytes) {
         if (!std::has_single_bit(ring_bytes) || ring_bytes < publish::smallest_packet_ring)
-            throw publish::ChannelError("packets: " + std::to_string(ring_bytes) + " bytes: a power of two from " +
+            throw publish::ChannelError("packets: " + std::to_string(ring_bytes) +
+                                        " bytes: a power of two from " +
                                         std::to_string(publish::smallest_packet_ring) + " on is allowed");
         return ring_bytes;
     }

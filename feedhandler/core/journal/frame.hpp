@@ -1,10 +1,10 @@
-// A packet as a frame of a pcap record: Ethernet, IPv4 and UDP headers made from what is known of it, with right
-// checksums. They are what tells a whole record from a torn one: power may fail between any two pages. What they
-// do not cover, the record's times and lengths and the MACs, is summed up in the IPv4 identification, which has no
-// meaning where nothing is fragmented (RFC 6864).
+// A packet as a frame of a pcap record: Ethernet, IPv4 and UDP headers made from what is known of it, with
+// right checksums. They are what tells a whole record from a torn one: power may fail between any two pages.
+// What they do not cover, the record's times and lengths and the MACs, is summed up in the IPv4
+// identification, which has no meaning where nothing is fragmented (RFC 6864).
 //
-// The source MAC is 02:46:48:4a:KK:LL ("FHJ"): KK the TimestampKind, LL the line's index, from max_lines on the
-// re-request server's. So a reader knows a journal's frames and the replies among them.
+// The source MAC is 02:46:48:4a:KK:LL ("FHJ"): KK the TimestampKind, LL the line's index, from max_lines on
+// the re-request server's. So a reader knows a journal's frames and the replies among them.
 #pragma once
 
 #include <algorithm>
@@ -22,8 +22,8 @@ inline constexpr std::size_t ethernet_header = 14, ip_header = 20, udp_header = 
 inline constexpr std::size_t frame_headers = ethernet_header + ip_header + udp_header;
 inline constexpr std::uint8_t mac_prefix[4] = {0x02, 0x46, 0x48, 0x4a};
 
-// The sum of big-endian words (RFC 1071), in any byte order of the machine as the sum itself is swapped at the
-// end.
+// The sum of big-endian words (RFC 1071), in any byte order of the machine as the sum itself is swapped at
+// the end.
 inline std::uint64_t add_words(std::uint64_t sum, const std::uint8_t* data, std::size_t length) {
     std::size_t at = 0;
     for (; at + 4 <= length; at += 4) {
@@ -62,14 +62,17 @@ inline std::uint16_t identification(const std::uint8_t* record, const std::uint8
     return fold(add_words(add_words(0, record, pcap_record), frame, 12));
 }
 
-// Writes frame_headers + payload bytes behind `record`, the header of the pcap record. Unknown addresses and ports are 0: of lines who sends, of replies to whom.
+// Writes frame_headers + payload bytes behind `record`, the header of the pcap record. Unknown addresses and
+// ports are 0: of lines who sends, of replies to whom.
 inline void put_frame(std::uint8_t* out, const std::uint8_t* record, const publish::PacketHeader& packet,
                       const std::uint8_t* payload, const publish::PacketOrigin& origin) {
     const bool reply = packet.line >= max_lines;
     std::uint8_t* ip = out + ethernet_header;
     std::uint8_t* udp = ip + ip_header;
-    if (reply) std::memset(out, 0, 6);
-    else put_mac(out, origin.address);
+    if (reply)
+        std::memset(out, 0, 6);
+    else
+        put_mac(out, origin.address);
     std::memcpy(out + 6, mac_prefix, sizeof mac_prefix);
     out[10] = static_cast<std::uint8_t>(packet.timestamp_kind);
     out[11] = packet.line;
@@ -109,7 +112,8 @@ inline bool is_whole_frame(const std::uint8_t* record, const std::uint8_t* data,
     const std::uint8_t* udp = ip + ip_header;
     const std::size_t udp_length = length - ethernet_header - ip_header;
     if (frame::load_be16(data + 12) != 0x0800 || ip[0] != 0x45 || ip[9] != 17) return false;
-    if (frame::load_be16(ip + 2) != length - ethernet_header || frame::load_be16(udp + 4) != udp_length) return false;
+    if (frame::load_be16(ip + 2) != length - ethernet_header || frame::load_be16(udp + 4) != udp_length)
+        return false;
     const std::uint16_t of_record = identification(record, data);
     if (std::memcmp(ip + 4, &of_record, 2) != 0) return false;
     if (frame::load_be16(udp + 6) == 0 || fold(add_words(0, ip, ip_header)) != 0) return false;

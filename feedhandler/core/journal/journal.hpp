@@ -30,7 +30,8 @@ class Journal {
         set_state(JournalState::writing);
     }
 
-    // Moves packets until there is none, or one waits for another segment, or enough was done. Returns how many.
+    // Moves packets until there is none, or one waits for another segment, or enough was done. Returns how
+    // many.
     std::uint64_t pump() {
         const std::uint64_t before = counters_.packets;
         waiting_ = false;
@@ -96,7 +97,8 @@ class Journal {
     const std::byte* checked_packets(const std::string& directory) const {
         const auto* header = reinterpret_cast<const publish::PacketRingHeader*>(packets_.data());
         if (packets_.size() < sizeof *header || header->magic.load() != publish::packets_magic ||
-            header->version != layout_version || packets_.size() != publish::packets_file_size(header->capacity))
+            header->version != layout_version ||
+            packets_.size() != publish::packets_file_size(header->capacity))
             throw publish::ChannelError(directory + "/packets: not a packet ring of this version");
         if (header->epoch != page_.epoch)
             throw publish::ChannelError(directory + ": packets and journal are of different starts");

@@ -1,5 +1,6 @@
-// What the journal process tells of itself: file `journal` in the channel's folder, made by the daemon, written by
-// the journal. It outlives that process, so that its successor goes on with the packet after the last written one.
+// What the journal process tells of itself: file `journal` in the channel's folder, made by the daemon,
+// written by the journal. It outlives that process, so that its successor goes on with the packet after the
+// last written one.
 #pragma once
 
 #include <array>
@@ -30,10 +31,10 @@ static_assert(sizeof(JournalCounters) == 48);
 
 struct alignas(4096) JournalPage {
     std::atomic<std::uint64_t> magic;
-    std::uint64_t epoch;                 // of the channel
-    std::atomic<std::uint32_t> state;    // JournalState
+    std::uint64_t epoch;               // of the channel
+    std::atomic<std::uint32_t> state;  // JournalState
     std::atomic<std::uint32_t> pid;
-    std::atomic<std::uint64_t> failures; // times that it had to stop, disk full among them
+    std::atomic<std::uint64_t> failures;  // times that it had to stop, disk full among them
     alignas(cache_line) std::atomic<std::uint64_t> version;  // slot version % 2 is whole
     JournalCounters slots[2];
 };

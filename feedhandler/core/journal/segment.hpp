@@ -1,9 +1,9 @@
 // One segment of a journal: a nanosecond pcap file, preallocated and mapped while it is written.
 //
-// The file's space is really there before the first packet, so that a full disk is an error at the opening and
-// never a signal in the middle. What is not written yet is zero: a record of length 0 ends the chain. A record's
-// length is stored last, so that a process killed at any moment leaves whole records only; after a power cut
-// pages are missing anywhere in what was not synced, and checksums tell.
+// The file's space is really there before the first packet, so that a full disk is an error at the opening
+// and never a signal in the middle. What is not written yet is zero: a record of length 0 ends the chain. A
+// record's length is stored last, so that a process killed at any moment leaves whole records only; after a
+// power cut pages are missing anywhere in what was not synced, and checksums tell.
 #pragma once
 
 #include <fcntl.h>
@@ -62,14 +62,16 @@ class Segment {
     }
 
     // False: it does not fit.
-    bool append(const publish::PacketHeader& packet, const std::uint8_t* payload, const publish::PacketOrigin& origin) {
+    bool append(const publish::PacketHeader& packet, const std::uint8_t* payload,
+                const publish::PacketOrigin& origin) {
         const std::uint32_t length = static_cast<std::uint32_t>(frame_headers) + packet.payload;
         if (used_ + pcap_record + length > size_) return false;
         std::uint8_t* record = data_ + used_;
         const auto ts = static_cast<std::uint64_t>(packet.ts_recv_ns);
         std::uint32_t words[4] = {static_cast<std::uint32_t>(ts / 1'000'000'000),
                                   static_cast<std::uint32_t>(ts % 1'000'000'000), length, length};
-        put_frame(record + pcap_record, reinterpret_cast<const std::uint8_t*>(words), packet, payload, origin);
+        put_frame(record + pcap_record, reinterpret_cast<const std::uint8_t*>(words), packet, payload,
+                  origin);
         words[2] = 0;
         std::memcpy(record, words, sizeof words);
         std::atomic_thread_fence(std::memory_order_release);
@@ -104,7 +106,8 @@ class Segment {
     std::uint64_t packets_ = 0;
 };
 
-// How far a segment goes: to the end of its last whole record. What lies behind it was never written, or is torn.
+// How far a segment goes: to the end of its last whole record. What lies behind it was never written, or is
+// torn.
 struct Extent {
     std::size_t bytes = 0;  // 0: it is no segment, not even the header is whole
     std::uint64_t packets = 0;

@@ -1,7 +1,7 @@
-// The raw packets of a channel in shared memory, for the journal: file `packets` of the channel's folder, there
-// only when a journal is configured. The protocol is the record ring's (layout.hpp, ring_writer.hpp): broadcast,
-// lossy, the writer never waits; with checkpoints that count packets, so that a reader that was lapped knows
-// exactly how many it has lost.
+// The raw packets of a channel in shared memory, for the journal: file `packets` of the channel's folder,
+// there only when a journal is configured. The protocol is the record ring's (layout.hpp, ring_writer.hpp):
+// broadcast, lossy, the writer never waits; with checkpoints that count packets, so that a reader that was
+// lapped knows exactly how many it has lost.
 #pragma once
 
 #include <array>
@@ -43,7 +43,7 @@ struct alignas(4096) PacketRingHeader {
 };
 
 struct PacketHeader {
-    std::uint32_t length;   // bytes with this header, a multiple of 8; 0 = padding up to the end of the buffer
+    std::uint32_t length;  // bytes with this header, a multiple of 8; 0 = padding up to the end of the buffer
     std::uint16_t payload;  // bytes
     std::uint8_t line;
     TimestampKind timestamp_kind;
@@ -74,7 +74,8 @@ constexpr std::size_t packets_file_size(std::uint64_t capacity) {
 class PacketRingWriter {
   public:
     // `memory`: packets_file_size(capacity) zero bytes, page aligned.
-    PacketRingWriter(std::byte* memory, std::uint64_t capacity, std::uint64_t epoch, const PacketOrigins& origins)
+    PacketRingWriter(std::byte* memory, std::uint64_t capacity, std::uint64_t epoch,
+                     const PacketOrigins& origins)
         : header_(new (memory) PacketRingHeader{}),
           checkpoints_(reinterpret_cast<PacketCheckpoint*>(memory + sizeof(PacketRingHeader))),
           data_(memory + packets_data_offset(capacity)),
@@ -90,7 +91,8 @@ class PacketRingWriter {
     void put(const Datagram& datagram) {
         if (datagram.length > max_udp_payload) [[unlikely]]
             return;
-        const std::uint32_t length = (static_cast<std::uint32_t>(sizeof(PacketHeader)) + datagram.length + 7) & ~7u;
+        const std::uint32_t length =
+            (static_cast<std::uint32_t>(sizeof(PacketHeader)) + datagram.length + 7) & ~7u;
         if (position_ + length > intent_) [[unlikely]]
             announce(length);
         std::byte* packet = data_ + (position_ & (capacity_ - 1));
@@ -107,7 +109,8 @@ class PacketRingWriter {
     std::uint64_t packets() const { return packets_; }
 
   private:
-    // See RingWriter::announce; a packet may span several steps, then only the one it ends in has a checkpoint.
+    // See RingWriter::announce; a packet may span several steps, then only the one it ends in has a
+    // checkpoint.
     [[gnu::noinline]] void announce(std::uint32_t length) {
         const std::uint64_t offset = position_ & (capacity_ - 1);
         const bool wrap = offset + length > capacity_;

@@ -17,8 +17,8 @@ class PacketRingReader {
     static constexpr std::size_t copy_bytes = 1u << 18;
     static_assert(copy_bytes >= longest_packet);
 
-    // `memory`: a mapped file `packets` whose magic, version and capacity were checked. `position` and `passed`
-    // (packets read or lost before it) are those of a reader before, which this one goes on for.
+    // `memory`: a mapped file `packets` whose magic, version and capacity were checked. `position` and
+    // `passed` (packets read or lost before it) are those of a reader before, which this one goes on for.
     explicit PacketRingReader(const std::byte* memory, std::uint64_t position = 0, std::uint64_t passed = 0)
         : header_(reinterpret_cast<const PacketRingHeader*>(memory)),
           checkpoints_(reinterpret_cast<const PacketCheckpoint*>(memory + sizeof(PacketRingHeader))),
@@ -28,9 +28,10 @@ class PacketRingReader {
           passed_(passed),
           copy_(copy_bytes / sizeof(std::uint64_t)) {}
 
-    // Calls handler(const PacketHeader&, const std::uint8_t* payload) for the packets that follow, oldest first,
-    // at most one copy of them. A handler that returns false has not taken its packet: it comes again with the
-    // next poll. Returns how many were taken. The position moves with each packet, before the next call.
+    // Calls handler(const PacketHeader&, const std::uint8_t* payload) for the packets that follow, oldest
+    // first, at most one copy of them. A handler that returns false has not taken its packet: it comes again
+    // with the next poll. Returns how many were taken. The position moves with each packet, before the next
+    // call.
     template <typename Handler>
     std::size_t poll(Handler&& handler) {
         const std::uint64_t length = copy();

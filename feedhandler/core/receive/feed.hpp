@@ -196,8 +196,8 @@ class Feed {
 
     static std::unique_ptr<journal::JournalFiles> journal_files(const FeedSettings& settings) {
         if (settings.journal_ring_bytes == 0) return nullptr;
-        return std::make_unique<journal::JournalFiles>(settings.channel.directory, settings.journal_ring_bytes,
-                                                       settings.channel.epoch,
+        return std::make_unique<journal::JournalFiles>(settings.channel.directory,
+                                                       settings.journal_ring_bytes, settings.channel.epoch,
                                                        origins_of(settings.lines, settings.servers));
     }
 
@@ -229,8 +229,10 @@ class Feed {
             prctl(PR_SET_NAME, "fh-receive");
             pin();
             ReceiveLoop<SocketSource, Feed> loop(source_, requests_, *this, spin_);
-            if (journal_ != nullptr) journal_->publish();  // before the channel: a journal finds it by that
-            else journal::JournalFiles::remove(directory_);
+            if (journal_ != nullptr)
+                journal_->publish();  // before the channel: a journal finds it by that
+            else
+                journal::JournalFiles::remove(directory_);
             channel_.own(read_clock(CLOCK_MONOTONIC));
             running_.store(true, std::memory_order_release);
             ready.set_value();

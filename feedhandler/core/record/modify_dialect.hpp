@@ -1,5 +1,5 @@
-// The dialect `modify` of mbo records: an order that lives on is modified to its remaining size (M), not cancelled
-// in part. For readers that take every C for the order's end (nautilus_trader, hftbacktest).
+// The dialect `modify` of mbo records: an order that lives on is modified to its remaining size (M), not
+// cancelled in part. For readers that take every C for the order's end (nautilus_trader, hftbacktest).
 #pragma once
 
 #include <cstddef>

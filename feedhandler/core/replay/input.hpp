@@ -9,7 +9,8 @@
 
 namespace fh::replay {
 
-// The line of what re-request servers gave, which only a journal holds: known from then on, played on no line.
+// The line of what re-request servers gave, which only a journal holds: known from then on, played on no
+// line.
 inline constexpr std::uint16_t reply_line = 0xffff;
 
 inline constexpr std::size_t mtu_payload = 1472;  // UDP payload of an Ethernet MTU of 1,500 bytes
