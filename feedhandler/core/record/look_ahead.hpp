@@ -22,12 +22,14 @@ class LookAhead {
     // Messages that go through a stage together: while the last of them ask, what the first asked for
     // arrives.
     static constexpr std::size_t batch = 64;
+    static constexpr std::size_t few = 16;
 
     explicit LookAhead(const book::BookSet& books) : books_(books) {}
 
     // At most `batch` messages, before the first of them is applied.
     // `records`: whether records of the best levels will be made.
     void fetch(std::span<const Message> messages, bool records) {
+        if (messages.size() <= few) return fetch_few(messages);
         std::size_t adds = 0;
         std::size_t others = 0;
         for (const Message& message : messages) {
@@ -46,6 +48,19 @@ class LookAhead {
         for (std::size_t i = 0; i < adds; ++i) third(adds_[i], deep);
         for (std::size_t i = 0; i < deep; ++i) fourth(deep_[i]);
         for (std::size_t i = 0; i < deep; ++i) fifth(deep_[i]);
+    }
+
+    // Of few messages each stage would wait for its own last: two, and whole books, take less.
+    void fetch_few(std::span<const Message> messages) const {
+        const std::uint32_t* places[few];
+        std::size_t count = 0;
+        for (const Message& message : messages) {
+            const std::uint8_t* p = message.length >= 19 ? message.data : nothing;
+            places[count] = books_.index().place(decode::be64(p + 11));
+            __builtin_prefetch(places[count++], 1);
+            fetch_book(message);
+        }
+        for (std::size_t i = 0; i < count; ++i) __builtin_prefetch(&books_.order(*places[i]), 1);
     }
 
     // Of a lone message there is nothing to overlap with but its own lines: the book's are asked for before
