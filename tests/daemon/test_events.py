@@ -16,6 +16,10 @@ class Events:
     def __init__(self, *events: dict) -> None:
         self._events = list(events)
 
+    def take_snapshot_failure(self) -> str:
+        """No snapshot failed."""
+        return ""
+
     def events(self) -> list[dict]:
         """Return what is queued."""
         return self._events

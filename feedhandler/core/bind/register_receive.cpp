@@ -76,8 +76,8 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
                std::uint16_t publisher_id,
                const std::vector<std::pair<std::int64_t, std::uint32_t>>& trading_days,
                std::uint64_t ring_bytes, const std::vector<std::string>& symbols,
-               std::uint64_t journal_ring_bytes,
-               const std::optional<SnapshotText>& snapshot, std::uint64_t first_to_apply_offset) {
+               std::uint64_t journal_ring_bytes, const std::optional<SnapshotText>& snapshot,
+               std::uint64_t first_to_apply_offset) {
     receive::FeedSettings s;
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
@@ -151,8 +151,8 @@ void register_feed(nb::module_& m) {
              nb::arg("requests_per_s"), nb::arg("hold_messages"), nb::arg("directory"), nb::arg("channel"),
              nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
              nb::arg("publisher_id"), nb::arg("trading_days"), nb::arg("ring_bytes"), nb::arg("symbols"),
-             nb::arg("journal_ring_bytes") = 0,
-             nb::arg("snapshot") = nb::none(), nb::arg("first_to_apply_offset") = 0,
+             nb::arg("journal_ring_bytes") = 0, nb::arg("snapshot") = nb::none(),
+             nb::arg("first_to_apply_offset") = 0,
              "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
              "cannot.")
         .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),

@@ -212,9 +212,10 @@ void register_replay(nb::module_& m) {
             "__init__",
             [](Replay* self, const nb::object& data, bool binary, const std::vector<GroupText>& groups,
                std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
-               double drop_burst, bool rewind, bool snapshot, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
-               std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols,
-               std::int64_t begin_ns, std::int64_t end_ns, std::uint16_t publisher_id, std::string exchange) {
+               double drop_burst, bool rewind, bool snapshot, double drop_rewind, std::uint64_t attempts,
+               std::uint64_t seed, std::uint32_t schema_mask, bool keep_records,
+               std::vector<std::string> symbols, std::int64_t begin_ns, std::int64_t end_ns,
+               std::uint16_t publisher_id, std::string exchange) {
                 ReplaySettings settings{schema_mask,        keep_records, std::move(symbols), {},
                                         {begin_ns, end_ns}, publisher_id, std::move(exchange)};
                 settings.runner.lines = checked_lines(lines);
@@ -227,9 +228,10 @@ void register_replay(nb::module_& m) {
                 new (self) Replay(data, binary, groups, std::move(settings));
             },
             "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
-            "corrupt"_a, "drop_burst"_a, "rewind"_a, "snapshot"_a = false, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
-            "keep_records"_a, "symbols"_a, "begin_ns"_a = replay::Period{}.begin_ns,
-            "end_ns"_a = replay::Period{}.end_ns, "publisher_id"_a = 2, "exchange"_a = "XNAS")
+            "corrupt"_a, "drop_burst"_a, "rewind"_a, "snapshot"_a = false, "drop_rewind"_a, "attempts"_a,
+            "seed"_a, "schema_mask"_a, "keep_records"_a, "symbols"_a,
+            "begin_ns"_a = replay::Period{}.begin_ns, "end_ns"_a = replay::Period{}.end_ns,
+            "publisher_id"_a = 2, "exchange"_a = "XNAS")
         .def("start", &Replay::start, "midnight_ns"_a,
              "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
         .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,

@@ -56,7 +56,7 @@ struct FeedSettings {
     // In order of time. A session that starts belongs to the last day that has begun: a daemon may live
     // through many. The calendar is worked out beforehand because the receive thread has no time zones.
     std::vector<TradingDay> trading_days;
-    std::uint64_t journal_ring_bytes = 0;  // of the packets for the journal; 0 = there is none
+    std::uint64_t journal_ring_bytes = 0;              // of the packets for the journal; 0 = there is none
     std::optional<snapshot::LoaderSettings> snapshot;  // where snapshots come from
 };
 

@@ -8,7 +8,8 @@
 //   std::span<const std::uint8_t, 20> datagram); void on_lookahead(std::span<const Message>);   optional:
 //   messages that on_messages will bring at once, in several calls
 //   void start_snapshot(std::int64_t now_ns); void on_splice(std::uint64_t first_to_apply, std::uint64_t
-//   covered, std::int64_t now_ns);   with settings.snapshot: load one; the books become those of the loaded one
+//   covered, std::int64_t now_ns);   with settings.snapshot: load one; the books become those of the loaded
+//   one
 //
 // Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages
 // (its last ones and those behind it), then the state. Given up: gap_lost, state STALE; on_clear when the
@@ -608,10 +609,10 @@ class Arbiter {
     std::array<Line, max_lines> lines_;
 
     FeedState state_ = FeedState::starting;
-    bool stale_ = false;          // messages were lost, or never seen, in this session
-    bool late_start_ = false;     // the books were never right in this session: a snapshot makes them so
-    bool holding_ = false;        // a snapshot is being loaded: messages wait for it
-    std::uint64_t splice_ = 0;    // first number to apply of the snapshot that is ready
+    bool stale_ = false;        // messages were lost, or never seen, in this session
+    bool late_start_ = false;   // the books were never right in this session: a snapshot makes them so
+    bool holding_ = false;      // a snapshot is being loaded: messages wait for it
+    std::uint64_t splice_ = 0;  // first number to apply of the snapshot that is ready
     std::int64_t splice_deadline_ns_ = 0;
     std::uint64_t lost_passed_ = 0;  // lost messages that the books had to do without, since they were right
     Escalation escalation_;

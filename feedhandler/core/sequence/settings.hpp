@@ -34,7 +34,7 @@ struct Settings {
     // one damaged or forged header must not open a hole of astronomic size. 0 = believe all.
     std::uint64_t max_gap_messages = 10'000'000;
 
-    bool snapshot = false;  // is there a snapshot server
+    bool snapshot = false;                    // is there a snapshot server
     std::uint64_t first_to_apply_offset = 0;  // 0: the number in G is the first to apply, 1: the one after it
     std::int64_t splice_timeout_ns = 15'000'000'000;  // for the lines to reach the number of a snapshot
 };
