@@ -21,15 +21,20 @@ build: $(VENV)/.built  ## compile the core and install into .venv
 test: $(VENV)/.tested-with apt-test  ## every test; as root with the packages they need
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.linted-with  ## ruff, mypy, clang-format, clang-tidy
+lint: $(VENV)/.linted-with apt-test  ## ruff, mypy, clang-format, clang-tidy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@if command -v clang-format >/dev/null; then \
-	    find feedhandler/core tests benchmarks examples -name '*.hpp' -o -name '*.cpp' | xargs clang-format --dry-run -Werror; fi
+	    git ls-files '*.hpp' '*.cpp' | xargs clang-format --dry-run -Werror; \
+	else echo "clang-format is not installed: C++ format not checked" >&2; fi
+	@if command -v clang-tidy >/dev/null; then \
+	    $(BIN)/cmake -S . -B build/lint -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null && \
+	    ls feedhandler/core/bind/*.cpp | xargs -P 2 -n 1 clang-tidy -p build/lint --quiet 2>/dev/null; \
+	else echo "clang-tidy is not installed: C++ not analysed" >&2; fi
 
 format: $(VENV)/.linted-with  ## ruff format, clang-format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	find feedhandler/core tests benchmarks examples -name '*.hpp' -o -name '*.cpp' | xargs clang-format -i
+	git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
 
 stubs: $(VENV)/.built  ## feedhandler/_core.pyi from the compiled module
 	$(BIN)/python -m nanobind.stubgen -m feedhandler._core -o feedhandler/_core.pyi
@@ -53,15 +58,15 @@ $(VENV)/.built: $(VENV)/bin/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.tested-with: $(VENV)/.built
-	$(BIN)/pip install -q -e .[captures,test]
+	$(BIN)/pip install -q --group test
 	@touch $@
 
 $(VENV)/.linted-with: $(VENV)/.tested-with
-	$(BIN)/pip install -q -e .[captures,test,lint] nanobind
+	$(BIN)/pip install -q --group lint
 	@touch $@
 
 $(VENV)/.benched-with: $(VENV)/.built
-	$(BIN)/pip install -q -e .[bench]
+	$(BIN)/pip install -q --group bench
 	@touch $@
 
 .PHONY: apt-test
@@ -70,5 +75,7 @@ apt-test:
 	    missing=$$(dpkg-query -W -f '$${db:Status-Abbrev}$${Package}\n' $(APT_TEST) 2>/dev/null | sed -n 's/^ii *//p' \
 	        | sort | comm -13 - <(printf '%s\n' $(APT_TEST) | sort)); \
 	    if [ -n "$$missing" ]; then echo "installing $$missing" >&2; \
-	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
+	        apt-get update -qq; \
+	        for package in $$missing; do apt-cache show $$package >/dev/null 2>&1 && present="$$present $$package"; done; \
+	        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$present >/dev/null; fi; \
 	fi

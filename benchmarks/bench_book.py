@@ -139,7 +139,7 @@ def plot(times: dict[str, list[float]], path: Path) -> None:
     axes.barh(names, [statistics.median(times[name]) for name in names])
     axes.set_xlabel("nanoseconds per message (processor time, one thread)")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def callgrind(file: Path, cpu: int) -> str:
@@ -206,7 +206,7 @@ def plot_scaling(found: dict[str, dict[str, float]], path: Path) -> None:
         axes.set_xlabel({"orders": "live orders", "symbols": "symbols", "levels": "levels a side"}[dimension])
     panels[0].set_ylabel("nanoseconds per message")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def plot(rounds: dict[str, list[dict[str, Any]]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("million messages per second of processor time, both lines, books and records")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:

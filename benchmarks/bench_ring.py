@@ -131,7 +131,7 @@ def _plot(summary: dict[str, dict[str, float]]) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("million MBO records a second, the slower of two readers")
     figure.tight_layout()
-    figure.savefig(RESULTS / "ring.png", dpi=120)
+    figure.savefig(RESULTS / "ring.png", dpi=120, bbox_inches="tight")
     print(f"plot: {Path(RESULTS / 'ring.png').relative_to(ROOT)}")
 
 

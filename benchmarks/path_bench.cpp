@@ -1,8 +1,9 @@
-// A packet in memory to its record in the hands of a reader in another process: the whole way (frame, sequence, decode, book,
-// record, publish) but the network. One JSON array of nanoseconds a packet on stdout.
+// A packet in memory to its record in the hands of a reader in another process: the whole way (frame,
+// sequence, decode, book, record, publish) but the network. One JSON array of nanoseconds a packet on stdout.
 //   path_bench FILE [--packets N] [--gap-us N]
-// FILE: a BinaryFILE. Each packet carries one message; a stamp is taken before the packet enters, the reader takes another when the
-// message's mbp-1 record is whole in its own memory. Pinned: writer on cpu 0, reader on cpu 1.
+// FILE: a BinaryFILE. Each packet carries one message; a stamp is taken before the packet enters, the reader
+// takes another when the message's mbp-1 record is whole in its own memory. Pinned: writer on cpu 0, reader
+// on cpu 1.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -49,7 +50,8 @@ void pin(int cpu) {
 
 template <class T>
 T* shared(std::size_t count) {
-    void* memory = mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) std::abort();
     std::memset(memory, 0, count * sizeof(T));
     return static_cast<T*>(memory);
@@ -91,9 +93,12 @@ int main(int argc, char** argv) {
     const char* path = nullptr;
     for (int i = 1; i < argc; ++i) {
         const std::string option = argv[i];
-        if (option == "--packets" && i + 1 < argc) packets = std::stoull(argv[++i]);
-        else if (option == "--gap-us" && i + 1 < argc) gap_ns = std::stoll(argv[++i]) * 1000;
-        else path = argv[i];
+        if (option == "--packets" && i + 1 < argc)
+            packets = std::stoull(argv[++i]);
+        else if (option == "--gap-us" && i + 1 < argc)
+            gap_ns = std::stoll(argv[++i]) * 1000;
+        else
+            path = argv[i];
     }
     const int fd = path != nullptr ? open(path, O_RDONLY) : -1;
     struct stat status {};
@@ -109,7 +114,8 @@ int main(int argc, char** argv) {
     auto* books = shared<std::byte>(book::books_file_size);
     auto* seen_ns = shared<std::int64_t>(packets + 1);
     auto* state = shared<Shared>(1);
-    publish::RingWriter ring(memory, ring_bytes, 1, dbn::schema_bit(dbn::Schema::mbp_1) | dbn::schema_bit(dbn::Schema::trades));
+    publish::RingWriter ring(memory, ring_bytes, 1,
+                             dbn::schema_bit(dbn::Schema::mbp_1) | dbn::schema_bit(dbn::Schema::trades));
     const pid_t child = fork();
     if (child == 0) read(memory, state, seen_ns, packets);
     pin(0);
@@ -119,7 +125,8 @@ int main(int argc, char** argv) {
     Host host{ring};
     Counters counters;
     Pipeline<Normalizer, Host> pipeline(sequence::Settings{}, counters, normalizer, host);
-    while (state->reader_ready == 0) {}
+    while (state->reader_ready == 0) {
+    }
 
     std::vector<std::int64_t> sent_ns(packets + 1);
     std::uint8_t packet[2048];
@@ -138,7 +145,8 @@ int main(int argc, char** argv) {
         while (now < next_ns) now = monotonic_ns();
         next_ns = now;
         sent_ns[sent] = now;
-        pipeline.arbiter().on_packet(0, packet, frame::mold_header_bytes + length + 2u, now, TimestampKind::user, now);
+        pipeline.arbiter().on_packet(0, packet, frame::mold_header_bytes + length + 2u, now,
+                                     TimestampKind::user, now);
     }
     usleep(10'000);  // what is in flight arrives
     state->done = 1;

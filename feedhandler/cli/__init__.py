@@ -26,12 +26,12 @@ COMMANDS = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module on first use, so that `feedhandler stat` does not pay for `feedhandler simulate`."""
+    """Imports a command's module on first use: `feedhandler stat` need not pay for `feedhandler simulate`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"feedhandler.cli.{cmd_name}").command
@@ -46,6 +46,11 @@ def cli() -> None:
     """Market-data feed handler: multicast in, gaps repaired, right books out to other processes."""
 
 
+def _drop_output() -> None:
+    """Send what is still buffered for stdout nowhere: writing it would fail again as the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the console script; errors are one line on stderr, never a traceback.
 
@@ -53,8 +58,9 @@ def main() -> None:
     """
     try:
         code = cli.main(prog_name="feedhandler", standalone_mode=False)
+        sys.stdout.flush()
     except (UsageError, RunError) as error:
-        click.echo(f"feedhandler: {error}", err=True)
+        click.echo(f"{error}", err=True)
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -68,6 +74,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:  # the reader of our output went away: not our failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         code = 0
+    except OSError as error:  # as a full disk behind stdout
+        click.echo(f"{error.filename or 'output'}: {error.strerror or error}", err=True)
+        _drop_output()
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

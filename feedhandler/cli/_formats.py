@@ -10,7 +10,7 @@ import databento_dbn as dbn
 
 from feedhandler.consumer import Batch, Consumer
 from feedhandler.consumer.price import price_text
-from feedhandler.consumer.schema import DTYPES, EVENT_NAMES
+from feedhandler.consumer.schema import DTYPES, EVENT_NAMES, TRADING_DTYPE, TRADING_KINDS
 
 _UNDEF_PRICE = 2**63 - 1
 _HIDDEN = ("length", "rtype", "reserved", "_reserved")
@@ -46,18 +46,45 @@ class Rows:
 
     def __call__(self, batch: Batch, count: int) -> Iterator[dict[str, Any]]:
         """Yield the first `count` records of a batch."""
+        if batch.schema == "event":
+            yield from self._events(batch, count)
+            return
         fields, names = self.fields(batch.schema), DTYPES[batch.schema].names or ()
         shown = [(names.index(name), name, is_price) for name, is_price in fields]
         for record in batch.records[:count].tolist():
             row = {name: _plain(record[index], is_price) for index, name, is_price in shown}
-            if batch.schema == "event":
-                yield event_row(row)
-            else:
-                yield {
-                    "schema": batch.schema,
-                    "symbol": self._consumer.symbol(row["instrument_id"]) or "",
-                    **row,
-                }
+            yield {
+                "schema": batch.schema,
+                "symbol": self._consumer.symbol(row["instrument_id"]) or "",
+                **row,
+            }
+
+    def _events(self, batch: Batch, count: int) -> Iterator[dict[str, Any]]:
+        events = batch.records[:count]
+        for event in events:
+            trading = EVENT_NAMES.get(int(event["type"])) == "trading"
+            record = event.view(TRADING_DTYPE) if trading else event
+            row = {name: _plain(record[name].item(), False) for name in record.dtype.names or ()}
+            yield trading_row(row, self._consumer.symbol(row["instrument_id"])) if trading else event_row(row)
+
+
+def trading_row(row: dict[str, Any], symbol: str | None) -> dict[str, Any]:
+    """Return a trading event with the fields that its kind means."""
+    from feedhandler.metrics.snapshot import STATE_NAMES
+
+    kind = TRADING_KINDS.get(row["kind"], row["kind"])
+    out = {"schema": "event", "event": "trading", "ts": row["ts"], "state": STATE_NAMES[row["state"]]}
+    out |= {"symbol": symbol or "", "sequence": row["sequence"], "kind": kind}
+    if kind != "broken":
+        out["shares"] = row["shares"]
+    if kind == "attribution":
+        return out | {"participant": row["participant"]}
+    out["match_number"] = row["match_number"]
+    if kind == "execution":
+        out["printable"] = row["detail"] != "N"
+    elif kind == "cross":
+        out["cross_type"] = row["detail"]
+    return out
 
 
 def event_row(row: dict[str, Any]) -> dict[str, Any]:

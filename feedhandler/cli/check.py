@@ -53,7 +53,7 @@ def _summary(findings: list[Finding]) -> dict[str, int]:
 
 def _print_problems(config_file: str, found: list[str], *, as_json: bool) -> None:
     for problem in found:
-        click.echo(f"feedhandler: {problem}", err=True)
+        click.echo(f"{problem}", err=True)
     if as_json:
         findings = [Finding("config", "error", problem, "correct the file") for problem in found]
         click.echo(

@@ -238,7 +238,7 @@ def _play(
         )
         player = Player(source, chosen, files)
         for note in player.notes:
-            click.echo(f"feedhandler: {note}", err=True)
+            click.echo(f"{note}", err=True)
         with shown_progress() as progress:
             played = player.play(speed, progress)
         if files is not None:
@@ -250,7 +250,7 @@ def _play(
 
 def _send(sending: "sender.Sender", speed: float | None, *, as_json: bool) -> int:
     for note in sending.notes:
-        click.echo(f"feedhandler: {note}", err=True)
+        click.echo(f"{note}", err=True)
     with shown_progress() as progress:
         counts = sending.send(speed, progress)
     if as_json:
@@ -259,7 +259,7 @@ def _send(sending: "sender.Sender", speed: float | None, *, as_json: bool) -> in
         report.show_sent(counts, Console())
     failures = sending.failures()
     for failure in failures:
-        click.echo(f"feedhandler: {failure}", err=True)
+        click.echo(f"{failure}", err=True)
     return 1 if failures else 0
 
 
@@ -269,7 +269,7 @@ def _tell(played: Played, *, as_json: bool) -> int:
     else:
         report.show(played, Console())
     for failure in played.failures:
-        click.echo(f"feedhandler: {failure}", err=True)
+        click.echo(f"{failure}", err=True)
     return 1 if played.counts["unrecovered"] or played.failures else 0
 
 

@@ -63,9 +63,8 @@ def _open_format(consumer: Consumer, schemas: tuple[str, ...], style: str) -> "F
         return _formats.JsonLines(rows)
     published = mask_schemas(consumer.info["schema_mask"])
     wanted = list(dict.fromkeys(schemas)) or [name for name in published if name != "event"]
-    if len(wanted) != 1 or (style == "dbn" and wanted == ["event"]):
-        kind = "one DBN schema" if style == "dbn" else "one schema"
-        raise UsageError(f'--format {style}: --schema: "{", ".join(wanted)}": {kind} is allowed')
+    if len(wanted) != 1 or wanted == ["event"]:  # events differ in their fields
+        raise UsageError(f'--format {style}: --schema: "{", ".join(wanted)}": one DBN schema is allowed')
     return _formats.Csv(rows, wanted[0]) if style == "csv" else _formats.DbnStream(consumer, wanted[0])
 
 
@@ -99,7 +98,7 @@ class _Report:
         """Tell what has changed since the last look."""
         if (state := self._consumer.state) != self._state and state != FeedState.DEAD:
             self._state = state
-            click.echo(f"feedhandler: channel {self._consumer.channel}: state {state.name}", err=True)
+            click.echo(f"channel {self._consumer.channel}: state {state.name}", err=True)
         if (lost := self._consumer.lost) != self._lost:
-            click.echo(f"feedhandler: too slow: lost {lost - self._lost} records ({lost} in all)", err=True)
+            click.echo(f"too slow: lost {lost - self._lost} records ({lost} in all)", err=True)
             self._lost = lost

@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from feedhandler.consumer.schema import DTYPES
+from feedhandler.consumer.schema import DTYPES, EVENT_NAMES, TRADING_DTYPE
 from feedhandler.consumer.state import FeedState
+
+_TRADING = next(number for number, name in EVENT_NAMES.items() if name == "trading")
 
 
 class Batch:
@@ -31,6 +33,18 @@ class Batch:
     def records(self) -> NDArray[np.void]:
         """The records as a structured array of shape (count,), fields as in databento_dbn; no copy."""
         return np.frombuffer(self._buffer, DTYPES[self.schema], self.count, self._offset)
+
+    @property
+    def trading(self) -> NDArray[np.void]:
+        """The trading events in a batch of events: what DBN records have no field for.
+
+        Structured array with `sequence` (as the DBN records of the same message, but all 64 bits), `kind`
+        (E execution, P print, X cross, B broken trade, A attributed order), `match_number`, `detail` (of an
+        execution: printable, Y or N; of a cross: its type), `participant` (MPID) and the exact `shares`.
+        """
+        events = self.records if self.schema == "event" else np.empty(0, DTYPES["event"])
+        trading: NDArray[np.void] = events[events["type"] == _TRADING].view(TRADING_DTYPE)
+        return trading
 
     def tobytes(self) -> bytes:
         """Return the records as DBN bytes, back to back."""

@@ -27,6 +27,32 @@ EVENT_DTYPE = np.dtype(
 )
 """Layout of `Event` in core/event.hpp: 48 bytes."""
 
+TRADING_DTYPE = np.dtype(
+    [
+        ("ts", "<i8"),
+        ("sequence", "<u8"),
+        ("match_number", "<u8"),
+        ("type", "u1"),
+        ("state", "u1"),
+        ("kind", "S1"),
+        ("detail", "S1"),
+        ("participant", "S4"),
+        ("instrument_id", "<u4"),
+        ("reserved", "S4"),
+        ("shares", "<u8"),
+    ]
+)
+"""Layout of `TradingEvent` in core/event.hpp: an event of type `trading` read as what it is."""
+
+TRADING_KINDS = {
+    "E": "execution",
+    "P": "print",
+    "X": "cross",
+    "B": "broken",
+    "A": "attribution",
+}
+"""`kind` of a trading event, as in core/event.hpp."""
+
 _MESSAGES: dict[str, Any] = {
     "mbo": dbn.MBOMsg,
     "mbp-1": dbn.MBP1Msg,

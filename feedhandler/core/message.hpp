@@ -17,8 +17,8 @@ enum class TimestampKind : std::uint8_t { none = 0, user = 1, kernel = 2, hardwa
 // One UDP payload as a source hands it over; valid until the source is polled again.
 struct Datagram {
     const std::uint8_t* data;
-    std::uint32_t length;     // bytes
-    std::uint16_t line;       // index of the line it came by
+    std::uint32_t length;  // bytes
+    std::uint16_t line;    // index of the line it came by
     TimestampKind timestamp_kind;
     std::int64_t ts_recv_ns;  // UTC
 };
@@ -31,8 +31,8 @@ struct SequenceRange {
     bool operator==(const SequenceRange&) const = default;
 };
 
-inline constexpr std::size_t max_lines = 8;      // multicast lines of one channel
-inline constexpr std::size_t max_servers = 8;    // re-request servers of one channel
+inline constexpr std::size_t max_lines = 8;    // multicast lines of one channel
+inline constexpr std::size_t max_servers = 8;  // re-request servers of one channel
 inline constexpr std::size_t max_udp_payload = 65507;
 
 }  // namespace fh

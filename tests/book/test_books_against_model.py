@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from feedhandler import _core
 from tests.support import itch_messages as itch
 from tests.support.dbn_rows import tuples
 from tests.support.model_book import Model
-
-from feedhandler import _core
 
 MIDNIGHT = 1_580_360_400_000_000_000
 STREAMS = {"mbo": "mbo", "trades": "trades", "mbp-1": "mbp1", "mbp-10": "mbp10"}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import databento
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.channels import make_channel, wait_until
 
 from feedhandler import _core
+from tests.support import itch_messages as itch
+from tests.support.channels import make_channel, wait_until
 
 FIRST = [itch.add(1, "B", 100, 10_0000), itch.add(2, "S", 200, 10_0100), itch.executed(1, 40)]
 
@@ -93,7 +93,7 @@ def test_book_json_is_exactly_as_promised(runtime: Path, writer: "_core.ChannelW
 def test_book_of_an_unknown_symbol(runtime: Path, writer: "_core.ChannelWriter") -> None:
     """One line that names it; exit status 2."""
     assert run(runtime, "book", "test", "ZZZ") == (
-        2, "", 'feedhandler: SYMBOL: "ZZZ" is none of the 1 that test has named\n'
+        2, "", 'SYMBOL: "ZZZ" is none of the 1 that test has named\n'
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def test_dead_daemon_ends_each_command_with_status_1(runtime: Path) -> None:
     writer.apply(1, FIRST)
     writer.put_counters([], {}, {}, {"messages": 3}, "S", 5)
     writer.release()
-    says = "feedhandler: channel test: state DEAD: no daemon\n"
+    says = "channel test: state DEAD: no daemon\n"
     status, out, err = run(runtime, "stat", "test", "--json")
     assert (status, json.loads(out)["state"], json.loads(out)["messages"], err) == (1, "DEAD", 3, says)
     status, out, err = run(runtime, "gaps", "test", "--json")
@@ -162,7 +162,7 @@ def test_dead_daemon_ends_each_command_with_status_1(runtime: Path) -> None:
 def test_no_such_channel_is_bad_usage(runtime: Path, command: list[str]) -> None:
     """Exit status 2 and one line with the name."""
     status, out, err = run(runtime, *command, "nope", *(["AAA"] if command == ["book"] else []))
-    assert (status, out, err) == (2, "", f'feedhandler: CHANNEL: "nope": no such channel in {runtime}\n')
+    assert (status, out, err) == (2, "", f'CHANNEL: "nope": no such channel in {runtime}\n')
 
 
 def test_subscribe_json_lines(runtime: Path, writer: "_core.ChannelWriter") -> None:
@@ -187,7 +187,7 @@ def test_subscribe_csv_and_text(runtime: Path, writer: "_core.ChannelWriter") ->
     assert dict(zip(header, row, strict=True))["price"] == "10.0000"
     writer.apply(7, [itch.add(1, "B", 100, 10_0000), itch.add(2, "S", 200, 10_0100)])
     status, out, err = followed(runtime, writer, "--schema", "trades", "--count", "1")
-    assert (status, err) == (0, "feedhandler: channel test: state LIVE\n")
+    assert (status, err) == (0, "channel test: state LIVE\n")
     assert b"trades   AAA" in out
 
 
@@ -201,14 +201,34 @@ def test_subscribe_dbn_is_a_stream_that_databento_reads(runtime: Path, writer: "
     assert "AAA" in store.symbols  # what is known when the stream starts
 
 
+def test_trading_events_tell_what_their_kind_means(runtime: Path, writer: "_core.ChannelWriter") -> None:
+    """A match number and the printable flag have no field in DBN; they come as events."""
+    status, out, _ = followed(runtime, writer, "--schema", "event", "--format", "json", "--count", "1")
+    row = json.loads(out)
+    del row["ts"]
+    assert status == 0
+    assert row == {
+        "schema": "event",
+        "event": "trading",
+        "state": "LIVE",
+        "symbol": "AAA",
+        "sequence": 5,
+        "kind": "execution",
+        "shares": 60,
+        "match_number": 1,
+        "printable": True,
+    }
+
+
 @pytest.mark.parametrize("style", ["csv", "dbn"])
 def test_formats_of_one_schema_refuse_more(runtime: Path, writer: "_core.ChannelWriter", style: str) -> None:
-    """csv and dbn carry one schema."""
+    """csv and dbn carry one schema, and not events, which differ in their fields."""
+    status, _, err = run(runtime, "subscribe", "test", "--format", style, "--schema", "event")
+    assert (status, "one DBN schema is allowed" in err) == (2, True)
     status, _, err = run(runtime, "subscribe", "test", "--format", style)
-    kind = "one DBN schema" if style == "dbn" else "one schema"
     assert (status, err) == (
         2,
-        f'feedhandler: --format {style}: --schema: "mbo, mbp-1, trades": {kind} is allowed\n',
+        f'--format {style}: --schema: "mbo, mbp-1, trades": one DBN schema is allowed\n',
     )
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,19 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     done = feedhandler(command, "--help")
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["replay", "--help"], ["simulate", "--help"]])
+def test_full_disk_behind_stdout(arguments: list[str]) -> None:
+    """What cannot be written is one line and exit status 1, never a traceback."""
+    code = "from feedhandler.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "output: No space left on device\n")

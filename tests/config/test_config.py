@@ -348,7 +348,7 @@ def test_command_line_reports_a_broken_file_by_one_line_and_status_2(tmp_path: P
         text=True,
         timeout=60,
     )
-    line = 'feedhandler: feed.toml: line[1].group: "10.0.0.1" is not an IPv4 multicast address\n'
+    line = 'feed.toml: line[1].group: "10.0.0.1" is not an IPv4 multicast address\n'
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 

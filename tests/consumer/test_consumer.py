@@ -77,6 +77,33 @@ def test_symbols_filter_follows_names_as_they_become_known(runtime: Path) -> Non
     writer.release()
 
 
+def test_trading_events_follow_their_message_and_the_symbols_filter(runtime: Path) -> None:
+    """Match numbers come behind the records of the same message; those of other symbols never come."""
+    writer = make_channel(runtime / "test", books=True)
+    with Consumer("test", schemas=["trades", "event"], symbols=["AAA"], runtime_dir=runtime) as consumer:
+        writer.apply(1, [*TWO_SYMBOLS, itch.executed(3, 1, locate=2, match=8), itch.executed(1, 5, match=9)])
+        batches = consumer.poll(1.0)
+        assert [batch.schema for batch in batches] == ["trades", "event", "trades", "event"]
+        events = [row for batch in batches for row in batch.trading]
+        assert [(row["sequence"], row["match_number"], row["kind"]) for row in events] == [
+            (4, 1, b"E"),
+            (6, 9, b"E"),
+        ]
+        assert len(batches[0].trading) == 0
+    writer.release()
+
+
+def test_depth_of_the_channel_bounds_a_book(runtime: Path) -> None:
+    """`publish.depth` levels a side, the best ones, whatever lies behind them."""
+    writer = make_channel(runtime / "test", books=True, depth=2)
+    writer.apply(1, [itch.add(1 + i, "B", 1, 10_0000 - i) for i in range(4)] + [itch.add(9, "S", 1, 11_0000)])
+    with Consumer("test", schemas=["event"], runtime_dir=runtime) as consumer:
+        book = consumer.book("AAA")
+        assert book.bids["price"].tolist() == [10_000_000_000, 9_999_900_000]
+        assert len(book.asks) == 1
+    writer.release()
+
+
 def test_book_has_levels_sequence_and_state(runtime: Path) -> None:
     """A late joiner reads the book at once: levels in 1e-9, its message, the state that goes with it."""
     writer = make_channel(runtime / "test", books=True)
@@ -296,3 +323,34 @@ def test_cpp_consumer_builds_with_one_include_folder(runtime: Path, tmp_path: Pa
         [program, str(runtime / "test")], capture_output=True, text=True, check=False, timeout=10
     )
     assert (dead.returncode, dead.stderr) == (1, "no daemon\n")
+
+
+def test_symbol_of_unprintable_bytes_is_shown_and_harms_nobody(runtime: Path) -> None:
+    """The stock field of one message may hold any bytes: the names of all others can still be asked for."""
+    folder = runtime / "test"
+    writer = make_channel(folder, books=True)
+    odd = itch.directory(locate=2, stock="ODD").replace(b"ODD     ", b"O\xff\0D    ")
+    writer.apply(1, [itch.directory(locate=1, stock="AAPL"), odd])
+    with Consumer(str(folder)) as consumer:
+        assert consumer.symbols() == {1: "AAPL", 2: "O??D"}
+        assert consumer.symbol(2) == "O??D"
+    writer.release()
+
+
+def test_symbol_that_moved_to_another_instrument_in_a_new_session_is_found_there(runtime: Path) -> None:
+    """Instrument ids are of a day: the book of yesterday's id, empty and LIVE, is never taken for today's."""
+    folder = runtime / "test"
+    writer = make_channel(folder, books=True)
+    writer.set_state(1)
+    writer.apply(1, [itch.directory(5, "AAPL"), itch.add(1, "B", 100, 10_0000, 5, "AAPL")])
+    writer.clear(0)
+    writer.apply(1, [itch.directory(3, "AAPL"), itch.add(1, "B", 100, 20_0000, 3, "AAPL")])
+    with Consumer(str(folder)) as consumer:
+        book = consumer.book("AAPL")
+        assert [int(price) for price in book.bids["price"]] == [20 * 10**9]
+        assert consumer.symbols() == {3: "AAPL"}
+        # The id left over may come back by an order alone: it is named again.
+        writer.apply(3, [itch.add(2, "B", 100, 30_0000, 5, "ZZZ")])
+        assert consumer.symbols() == {3: "AAPL", 5: "ZZZ"}
+        assert [int(price) for price in consumer.book("ZZZ").bids["price"]] == [30 * 10**9]
+    writer.release()

@@ -102,8 +102,8 @@ def test_wrong_file_reports_all_its_faults_and_exits_with_2(tmp_path: Path) -> N
     done = check(tmp_path, "--json", text=text)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        'feedhandler: feed.toml: line[0].group: "10.0.0.1" is not an IPv4 multicast address',
-        "feedhandler: feed.toml: line[0].port: 0 is not a port (1 to 65535)",
+        'feed.toml: line[0].group: "10.0.0.1" is not an IPv4 multicast address',
+        "feed.toml: line[0].port: 0 is not a port (1 to 65535)",
     ]
     assert json.loads(done.stdout)["errors"] == 2
 

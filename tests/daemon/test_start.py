@@ -34,7 +34,7 @@ def test_setting_that_this_host_cannot_meet_is_named(
     """Exit status 2, one line with the key, and no channel made."""
     done = run(tmp_path, **{f"FEEDHANDLER__{variable}": value})
     assert done.returncode == 2
-    assert done.stderr.startswith(f"feedhandler: {message}")
+    assert done.stderr.startswith(f"{message}")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -1,10 +1,10 @@
 """The type and length table, and what is skipped."""
 
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.model_book import LENGTHS
 
 from feedhandler import _core
+from tests.support import itch_messages as itch
+from tests.support.model_book import LENGTHS
 
 
 def test_all_23_types_have_the_length_of_the_specification():

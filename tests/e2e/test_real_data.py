@@ -6,11 +6,11 @@ from pathlib import Path
 
 import dpkt
 import pytest
-from tests.support.capture import read_datagrams
-from tests.support.replay_files import Records, play
 
 from feedhandler.errors import UsageError
 from feedhandler.replay.options import Faults
+from tests.support.capture import read_datagrams
+from tests.support.replay_files import Records, play
 
 DAY_FAULTS = Faults(drop=0.2, drop_burst=5, duplicate=0.1, reorder=0.1, corrupt=0.1)
 

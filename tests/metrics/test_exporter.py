@@ -8,9 +8,9 @@ import urllib.request
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.channels import make_channel
 
 from feedhandler import _core
+from tests.support.channels import make_channel
 
 
 def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support.capture import read_datagrams
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.channels import MBO, end, garbage, make_channel, patterned, start_writer, wait_until
 
 from feedhandler import Consumer, FeedState, _core
 from feedhandler.errors import RunError
+from tests.support.channels import MBO, end, garbage, make_channel, patterned, start_writer, wait_until
 
 KILLS = 25
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.channels import MBO, garbage, make_channel, patterned
 
 from feedhandler import Consumer
 from feedhandler.consumer.schema import DTYPES, SCHEMA_NAMES
+from tests.support.channels import MBO, garbage, make_channel, patterned
 
 SCHEMAS = ["mbo", "mbp-10", "definition", "status"]  # 56, 368, 520, 40 bytes: every kind of end of buffer
 

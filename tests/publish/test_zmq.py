@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from tests.support import itch_messages as itch
-from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 from feedhandler import FeedState
 from feedhandler.publish import Message, ZmqSubscriber
 from feedhandler.publish.publisher import Publisher
 from feedhandler.publish.wire import Header, widen
+from tests.support import itch_messages as itch
+from tests.support.channels import MBO, make_channel, patterned, wait_until
 
 STATE, GAP_OPEN, GAP_CLOSED, GAP_LOST, LINE_DOWN, SESSION_START = 1, 2, 3, 4, 5, 7
 
@@ -137,7 +137,7 @@ def test_feed_events_in_order_with_their_fields(
     joined(publisher, subscriber)
     writer.event(SESSION_START, first=1, session="S1", ts_ns=1)
     writer.event(STATE, state=1, previous=0, ts_ns=2)
-    writer.event(GAP_OPEN, state=1, first=5, last=9, ts_ns=3)
+    writer.event(GAP_OPEN, state=2, first=5, last=9, ts_ns=3)
     writer.event(STATE, state=2, previous=1, ts_ns=4)
     writer.event(GAP_CLOSED, state=2, first=5, last=9, ts_ns=5)
     writer.event(STATE, state=1, previous=2, ts_ns=6)
@@ -156,7 +156,7 @@ def test_feed_events_in_order_with_their_fields(
         {"event": "gap_lost", "ts": 8, "first": 20, "last": 21},
         {"event": "state", "ts": 9, "state": "STALE", "previous": "LIVE"},
     ]
-    assert [message.header.state for message in messages] == [0, 1, 1, 2, 2, 1, 1, 3, 3]
+    assert [message.header.state for message in messages] == [0, 1, 2, 2, 2, 1, 1, 3, 3]
     assert subscriber.lost == 0
     subscriber.close()
     publisher.close()

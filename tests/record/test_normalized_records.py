@@ -3,10 +3,11 @@
 import databento_dbn as dbn
 import numpy as np
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.dbn_rows import MESSAGES, rows, tuples
 
 from feedhandler import _core
+from feedhandler.consumer.schema import TRADING_DTYPE
+from tests.support import itch_messages as itch
+from tests.support.dbn_rows import MESSAGES, rows, tuples
 
 MIDNIGHT = 1_580_360_400_000_000_000
 UNDEF = 2**63 - 1
@@ -234,3 +235,37 @@ def test_structured_arrays_of_batches_need_no_copy():
     """Record sizes are multiples of eight: every field lies aligned."""
     data = records(itch.add(1, "B", 10, 10), itch.add(2, "B", 10, 10))
     assert np.frombuffer(data["mbo"], dtype="u8").size == 2 * 7
+
+
+def test_what_dbn_cannot_carry_is_lost():
+    """Match numbers, MPIDs, printable flags, cross types, broken trades, 64-bit shares: native events."""
+    messages = [
+        itch.add(1, "B", 100, 1_000_000, mpid="GSCO", ts=1),
+        itch.executed(1, 10, match=71, ts=2),
+        itch.executed_with_price(1, 5, 1_000_100, "N", match=72, ts=3),
+        itch.trade(7, 1_000_000, match=73, ts=4),
+        itch.cross(5 << 32, 1_000_000, kind="C", ts=5),
+        itch.cross(0, 0, ts=6),
+        itch.broken(73, ts=7),
+        itch.executed(1, 10)[:-1],
+    ]
+    found = np.frombuffer(records(*messages, trading_events=True)["event"], TRADING_DTYPE)
+    fields = ["sequence", "kind", "match_number", "detail", "participant", "shares"]
+    assert found[fields].tolist() == [
+        (7, b"A", 0, b"", b"GSCO", 100),
+        (8, b"E", 71, b"Y", b"", 10),
+        (9, b"E", 72, b"N", b"", 5),
+        (10, b"P", 73, b"", b"", 7),
+        (11, b"X", 1, b"C", b"", 5 << 32),
+        (13, b"B", 73, b"", b"", 0),
+    ]
+    assert (found["ts"] - MIDNIGHT).tolist() == [1, 2, 3, 4, 5, 7]
+    assert {tuple(row) for row in found[["type", "state", "instrument_id"]].tolist()} == {(11, 1, 1)}
+
+
+def test_trading_events_of_unwanted_symbols_or_when_nobody_asked():
+    """As for records: only those of the symbols published, and none unless they are switched on."""
+    messages = [itch.trade(1, 10_000), itch.trade(2, 10_000, locate=2, stock="BBB")]
+    found = np.frombuffer(records(*messages, trading_events=True, symbols=["BBB"])["event"], TRADING_DTYPE)
+    assert found["shares"].tolist() == [2]
+    assert records(*messages)["event"] == b""

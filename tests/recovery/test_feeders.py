@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.capture import read_datagrams
-from tests.support.rewind import NaiveRewind
 
 from feedhandler.errors import UsageError
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.session import SessionFeeder
 from recovery.feeders.upstream import TIMEOUT_S, UpstreamFeeder
 from recovery.store import MIN_BYTES, MessageStore
+from tests.support.capture import read_datagrams
+from tests.support.rewind import NaiveRewind
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # the folder pcaps is not installed

@@ -13,13 +13,13 @@ from dataclasses import asdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.rewind import NaiveRewind
-from tests.support.wait import wait_for
 
 from feedhandler.errors import RunError
 from recovery.limits import Rate
 from recovery.server import COUNTER_HELP, RequestHandler, RewindServer, ServerCounters, ServerSettings
 from recovery.store import MessageStore
+from tests.support.rewind import NaiveRewind
+from tests.support.wait import wait_for
 
 SESSION = b"SESSION01 "
 HOST = "127.0.0.1"

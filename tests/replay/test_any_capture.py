@@ -5,12 +5,12 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.support import itch_messages as itch
-from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
 
 from feedhandler.replay.options import Faults, ReplayOptions
 from feedhandler.replay.player import Player
 from feedhandler.replay.source import open_source
+from tests.support import itch_messages as itch
+from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
 
 SESSIONS = (b"SESSION__1", b"SESSION__2", b"SESSION__3")
 FAR = 50_000_000  # beyond what one packet alone is believed

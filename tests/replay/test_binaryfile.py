@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.replay_files import Records, binary_file, play
 
 from feedhandler import _core
 from feedhandler.replay.options import Faults
+from tests.support import itch_messages as itch
+from tests.support.replay_files import Records, binary_file, play
 
 MIDNIGHT_1970_NS = 5 * 3600 * 10**9  # New York was five hours behind UTC
 WIRE_NS = (

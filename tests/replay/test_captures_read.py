@@ -5,6 +5,11 @@ import struct
 from pathlib import Path
 
 import pytest
+
+from feedhandler.errors import UsageError
+from feedhandler.replay.options import ReplayOptions
+from feedhandler.replay.player import Player
+from feedhandler.replay.source import open_source
 from tests.support import itch_messages as itch
 from tests.support.replay_files import (
     COOKED,
@@ -25,11 +30,6 @@ from tests.support.replay_files import (
     section,
     udp,
 )
-
-from feedhandler.errors import UsageError
-from feedhandler.replay.options import ReplayOptions
-from feedhandler.replay.player import Player
-from feedhandler.replay.source import open_source
 
 START_NS = 1_700_000_000_123_456_000  # whole microseconds, so that no container loses any
 MESSAGES = [
@@ -145,6 +145,14 @@ def test_resolutions_of_time_other_than_decimal_nanoseconds(
     records = Records()
     play(path, records, schemas=("mbo",))
     assert int.from_bytes(records.data["mbo"][40:48], "little") == seconds * 10**9 + 500_000_000
+
+
+def test_time_that_no_clock_can_hold_ends_all_the_same(tmp_path: Path) -> None:
+    """A time of 2^64 - 1 seconds is damage: the replay goes on from the latest there is, and ends."""
+    path = tmp_path / "far.pcapng"
+    path.write_bytes(section() + interface(0) + b"".join(enhanced(2**64 - 1, f) for _, f in frames()))
+    played = play(path)
+    assert (played.counts["state"], played.books) == ("ENDED", LEVELS)
 
 
 def test_first_group_is_line_a_and_the_second_line_b(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import databento_dbn
 import numpy as np
 import pytest
 import zstandard
-from tests.support.replay_files import Records, play, simulated
 
 from feedhandler.errors import RunError, UsageError
 from feedhandler.replay.dbn_files import DbnFiles
 from feedhandler.replay.options import SCHEMAS
+from tests.support.replay_files import Records, play, simulated
 
 DAY = dt.date(2026, 11, 20)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.support.replay_files import play
 
 PCAPS = Path(__file__).resolve().parents[2] / "pcaps"

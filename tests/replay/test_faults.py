@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support import dbn_rows, model_book
-from tests.support.replay_files import Records, play, simulated
 
 from feedhandler.replay.options import Faults
 from feedhandler.replay.player import Played, attempts
+from tests.support import dbn_rows, model_book
+from tests.support.replay_files import Records, play, simulated
 
 ALL_FAULTS = Faults(drop=0.05, drop_burst=10, duplicate=0.05, reorder=0.05, corrupt=0.05)
 SCHEMAS = ("mbo", "mbp-1")

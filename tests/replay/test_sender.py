@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support import itch_messages as itch
-from tests.support.multicast import free_port
-from tests.support.replay_files import binary_file, link, mold, pcap, udp
 
 from feedhandler.cli import main
 from feedhandler.errors import RunError, UsageError
 from feedhandler.replay import sender
 from feedhandler.replay.options import Faults, ReplayOptions
 from feedhandler.replay.source import open_source
+from tests.support import itch_messages as itch
+from tests.support.multicast import free_port
+from tests.support.replay_files import binary_file, link, mold, pcap, udp
 
 LOOPBACK = "127.0.0.1"
 DEADLINE_S = 20

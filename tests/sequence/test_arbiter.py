@@ -780,3 +780,16 @@ def test_gap_history_tells_what_became_of_each_hole() -> None:
             "requests": 1,
         },
     ]
+
+
+def test_every_event_tells_the_state_it_leads_to() -> None:
+    """A gap is told as RECOVERING, a loss as STALE, the end of the session as ENDED."""
+    arbiter = started(servers=0, arbitration_ns=0)
+    arbiter.take_event_states()
+    trace = arbiter.on_packet(0, packet(5, 1), NOW + 1)  # 4 is missing, and nobody can be asked
+    kinds = [entry[0] for entry in trace if entry[0] not in ("messages", "clear")]
+    assert kinds == ["gap_open", "state", "gap_lost", "state"]
+    assert arbiter.take_event_states() == ["RECOVERING", "RECOVERING", "STALE", "STALE"]
+    trace = arbiter.on_packet(0, end_of_session(6), NOW + 2)
+    assert [entry[0] for entry in trace] == ["session_end", "state"]
+    assert arbiter.take_event_states() == ["ENDED", "ENDED"]

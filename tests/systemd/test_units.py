@@ -186,7 +186,7 @@ def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
     machine.run("systemctl", "start", name, check=False)
     assert machine.show(name, "ExecMainStatus") == "2"
     assert (machine.show(name, "ActiveState"), machine.show(name, "NRestarts")) == ("failed", "0")
-    line = "feedhandler: /etc/feedhandler/wrong.toml: line[0].port: 0 is not a port (1 to 65535)"
+    line = "/etc/feedhandler/wrong.toml: line[0].port: 0 is not a port (1 to 65535)"
     assert line in machine.run("journalctl", "-u", name, "-o", "cat")
     machine.run("systemctl", "reset-failed", name)
 

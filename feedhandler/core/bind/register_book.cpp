@@ -29,11 +29,13 @@ using LevelTuple =
 class BookNormalizer {
   public:
     BookNormalizer(std::int64_t midnight_ns, std::vector<std::string> symbols, std::uint32_t schema_mask,
-                   int state, std::uint32_t orders, std::uint32_t index_pages, std::uint32_t deep_nodes)
+                   int state, std::uint32_t orders, std::uint32_t index_pages, std::uint32_t deep_nodes,
+                   bool trading_events)
         : file_(book::books_file_size, book::Pages::small),
           publisher_(schema_mask),
-          normalizer_(publisher_, file_.data(),
-                      settings(midnight_ns, std::move(symbols), orders, index_pages, deep_nodes)) {
+          normalizer_(
+              publisher_, file_.data(),
+              settings(midnight_ns, std::move(symbols), orders, index_pages, deep_nodes, trading_events)) {
         normalizer_.set_state(static_cast<FeedState>(state));
     }
 
@@ -51,7 +53,7 @@ class BookNormalizer {
 
     nb::dict take_records() {
         nb::dict out;
-        for (std::size_t i = 0; i < dbn::schema_count; ++i) {
+        for (std::size_t i = 0; i <= dbn::schema_count; ++i) {  // the last is `event`
             auto& buffer = publisher_.buffer(static_cast<dbn::Schema>(i));
             out[dbn::schema_names[i]] =
                 nb::bytes(reinterpret_cast<const char*>(buffer.data()), buffer.size());
@@ -116,12 +118,13 @@ class BookNormalizer {
 
   private:
     static record::NormalizerSettings settings(std::int64_t midnight_ns, std::vector<std::string> symbols,
-                                               std::uint32_t orders, std::uint32_t pages,
-                                               std::uint32_t nodes) {
+                                               std::uint32_t orders, std::uint32_t pages, std::uint32_t nodes,
+                                               bool trading_events) {
         record::NormalizerSettings out;
         out.midnight_ns = midnight_ns;
         out.symbols = std::move(symbols);
         out.limits = {orders, pages, nodes};
+        out.trading_events = trading_events;
         return out;
     }
     static book::Side side(bool bids) { return bids ? book::Side::bid : book::Side::ask; }
@@ -144,10 +147,11 @@ void register_book(nb::module_& m) {
     nb::class_<BookNormalizer>(m, "BookNormalizer",
                                "Books and DBN records of messages handed in, for tests and inspection.")
         .def(nb::init<std::int64_t, std::vector<std::string>, std::uint32_t, int, std::uint32_t,
-                      std::uint32_t, std::uint32_t>(),
+                      std::uint32_t, std::uint32_t, bool>(),
              nb::arg("midnight_ns") = 0, nb::arg("symbols") = std::vector<std::string>{},
              nb::arg("schema_mask") = 0x7F, nb::arg("state") = 1, nb::arg("orders") = 1u << 20,
-             nb::arg("index_pages") = 1u << 10, nb::arg("deep_nodes") = 1u << 18)
+             nb::arg("index_pages") = 1u << 10, nb::arg("deep_nodes") = 1u << 18,
+             nb::arg("trading_events") = false)
         .def("apply", &BookNormalizer::apply, nb::arg("first_sequence"), nb::arg("messages"),
              nb::arg("ts_recv_ns") = 0, "Apply messages with consecutive numbers, as one packet.")
         .def("set_state", &BookNormalizer::set_state, "Set the feed's state (number of FeedState).")

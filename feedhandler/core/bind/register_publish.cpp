@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -52,6 +53,12 @@ auto* words(Struct& counters) {  // the structs are rows of uint64 in the order 
     return reinterpret_cast<Value*>(&counters);
 }
 
+// A field of fixed size: whether a NUL ends it is not taken on trust.
+template <std::size_t Size>
+nb::str text(const char (&field)[Size]) {
+    return nb::str(field, strnlen(field, Size));
+}
+
 nb::dict descriptions() {
     const auto table = [](Fields fields) {
         nb::dict out;
@@ -69,12 +76,12 @@ nb::dict descriptions() {
 nb::dict channel_info(const ChannelReader& reader) {
     const ChannelPage& page = reader.page();
     nb::list lines, servers;
-    for (std::size_t i = 0; i < page.line_count; ++i) lines.append(nb::str(page.line_names[i]));
+    for (std::size_t i = 0; i < page.line_count; ++i) lines.append(text(page.line_names[i]));
     for (const auto& server : page.server_names)
-        if (server[0] != 0) servers.append(nb::str(server));
+        if (server[0] != 0) servers.append(text(server));
     nb::dict out;
-    out["channel"] = nb::str(page.channel);
-    out["dataset"] = nb::str(page.dataset);
+    out["channel"] = text(page.channel);
+    out["dataset"] = text(page.dataset);
     out["epoch"] = page.epoch;
     out["daemon_pid"] = page.daemon_pid;
     out["schema_mask"] = page.schema_mask;
@@ -98,7 +105,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     for (std::size_t i = 0; i < dbn::schema_count; ++i)
         records[dbn::schema_names[i]] = slot.counters.records[i];
     nb::dict out;
-    out["session"] = nb::str(slot.session);
+    out["session"] = text(slot.session);
     out["ts_ns"] = slot.ts_ns;
     out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
@@ -141,7 +148,6 @@ GapRecord gap_from_dict(const nb::dict& in) {
 }
 
 // ---- writer
-// -----------------------------------------------------------------------------------------------------------
 
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig>;
 
@@ -158,6 +164,7 @@ struct PythonWriter : ChannelWriter {
         if (!normalizer) {
             record::NormalizerSettings settings;
             settings.limits = {100'000, 64, 1'000};
+            settings.trading_events = true;
             normalizer = std::make_unique<Normalizer>(ring(), books().data(), settings);
         }
         std::vector<Message> spans;
@@ -274,7 +281,6 @@ void register_writer(nb::module_& m) {
 }
 
 // ---- readers
-// ----------------------------------------------------------------------------------------------------------
 
 void register_reader(nb::module_& m) {
     nb::class_<ChannelReader>(m, "ChannelReader",
@@ -318,6 +324,7 @@ template <typename C>
 nb::dict all_symbols(C& consumer) {
     nb::dict out;
     consumer.symbols().each([&](std::uint32_t id, std::uint64_t symbol) {
+        if (symbol == 0) return;  // its name went to another instrument
         const std::string name = publish::unpack_symbol(symbol);
         out[nb::int_(id)] = nb::str(name.c_str());
     });

@@ -95,6 +95,7 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.channel.schema_mask = schema_mask;
     s.channel.depth = depth;
     s.channel.publisher_id = publisher_id;
+    s.normalizer.trading_events = true;
     if (trading_days.empty()) throw nb::value_error("trading_days: at least one is needed");
     for (const auto& [midnight_ns, date] : trading_days) s.trading_days.push_back({midnight_ns, date});
     s.channel.midnight_ns = s.trading_days[0].midnight_ns;

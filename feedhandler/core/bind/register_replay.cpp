@@ -98,7 +98,7 @@ class Replay : public ReplayInput {
 
     nb::bytes take(std::size_t schema) {
         if (schema >= replay::RecordBuffers::schemas) throw nb::index_error("no such schema");
-        const nb::bytes out(records_->data(schema), records_->bytes(schema));
+        nb::bytes out(records_->data(schema), records_->bytes(schema));
         records_->clear(schema);
         return out;
     }

@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include <utility>
+
 #include "bind/register.hpp"
 #include "sequence/arbiter.hpp"
 
@@ -45,6 +47,7 @@ nb::object event_tuple(const Event& event) {
 
 struct TraceSink {
     nb::list trace;
+    nb::list states;  // as each event tells it
     bool with_timestamps = false;
 
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
@@ -57,7 +60,10 @@ struct TraceSink {
             trace.append(nb::make_tuple("messages", first, bytes));
     }
     void on_clear(std::uint64_t sequence, std::int64_t) { trace.append(nb::make_tuple("clear", sequence)); }
-    void on_event(const Event& event) { trace.append(event_tuple(event)); }
+    void on_event(const Event& event) {
+        trace.append(event_tuple(event));
+        states.append(state_name(event.state));
+    }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         trace.append(nb::make_tuple("request", server, frame::load_be64(datagram.data() + 10),
                                     frame::load_be16(datagram.data() + 18),
@@ -79,6 +85,8 @@ class TracedArbiter {
         : settings_(settings), arbiter_(settings, sink_, counters_) {
         sink_.with_timestamps = with_timestamps;
     }
+
+    nb::list take_event_states() { return std::exchange(sink_.states, nb::list()); }
 
     nb::list on_packet(std::size_t line, nb::bytes payload, std::int64_t now_ns, std::int64_t ts_recv_ns) {
         if (line >= settings_.lines) throw nb::index_error("line");
@@ -191,6 +199,8 @@ void register_sequence(nb::module_& m) {
         .def("history", &TracedArbiter::history)
         .def_prop_ro("next_deadline", &TracedArbiter::next_deadline)
         .def_prop_ro("state", &TracedArbiter::state)
+        .def("take_event_states", &TracedArbiter::take_event_states,
+             "The state that each event told, since the last call.")
         .def_prop_ro("session", &TracedArbiter::session)
         .def_prop_ro("held", &TracedArbiter::held)
         .def_prop_ro("next_sequence", &TracedArbiter::next_sequence);

@@ -101,7 +101,8 @@ inline std::optional<std::uint32_t> find_instrument(const std::byte* books_file,
     std::memcpy(&wanted, padded, sizeof(wanted));
     const auto& header = *reinterpret_cast<const book::TableHeader*>(books_file);
     const auto* entries = reinterpret_cast<const book::DirectoryEntry*>(books_file + book::directory_offset);
-    const std::uint32_t count = header.directory_count.load(std::memory_order_acquire);
+    const std::uint32_t count =
+        std::min(header.directory_count.load(std::memory_order_acquire), book::table_instruments);
     for (std::uint32_t i = 0; i < count; ++i) {
         if (__atomic_load_n(&entries[i].symbol, __ATOMIC_RELAXED) == wanted) return entries[i].instrument_id;
     }

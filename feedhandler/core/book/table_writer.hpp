@@ -48,16 +48,21 @@ class TableWriter {
         const std::uint32_t count = symbols();
         Block& b = block(instrument);
         std::uint32_t i = count;
-        if ((b.flags & block_known) != 0) {
+        if ((named_[instrument / 64] >> (instrument % 64) & 1) != 0) {
             for (i = 0; directory_[i].instrument_id != instrument; ++i) {
             }
         }
+        if (ids_may_move_) unname_others(instrument, symbol, count);
         store(directory_[i].instrument_id, std::uint32_t{instrument});
         store(directory_[i].symbol, symbol);
         set_flags(b, b.flags | block_known);
         named_[instrument / 64] |= std::uint64_t{1} << (instrument % 64);
         if (i == count) header_.directory_count.store(count + 1, std::memory_order_release);
     }
+
+    // Instrument ids are of a session: in the next one a symbol may have another. The names stay until they
+    // are told anew.
+    void start_session() { ids_may_move_ = true; }
 
     static void set_flags(Block& b, unsigned flags) { store(b.flags, static_cast<std::uint8_t>(flags)); }
 
@@ -73,9 +78,20 @@ class TableWriter {
     }
 
   private:
+    // A symbol leads to one instrument: whoever asks by name must not get the book of a former one.
+    void unname_others(std::uint16_t instrument, std::uint64_t symbol, std::uint32_t count) {
+        for (std::uint32_t i = 0; i < count; ++i) {
+            if (directory_[i].symbol != symbol || directory_[i].instrument_id == instrument) continue;
+            store(directory_[i].symbol, std::uint64_t{0});
+            Block& other = block(static_cast<std::uint16_t>(directory_[i].instrument_id));
+            set_flags(other, other.flags & ~unsigned{block_known});
+        }
+    }
+
     TableHeader& header_;
     DirectoryEntry* directory_;
     Block* blocks_;
+    bool ids_may_move_ = false;
     std::array<std::uint64_t, table_instruments / 64> named_{};  // a bit an instrument id
 };
 

@@ -12,6 +12,7 @@ struct AddOrder : AnyMessage {
     std::uint32_t shares() const { return be32(p + 20); }
     std::uint64_t stock() const { return alpha8(p + 24); }
     std::uint32_t price() const { return be32(p + 32); }
+    const std::uint8_t* participant() const { return p + 36; }  // four letters; F only
 };
 
 struct OrderExecuted : AnyMessage {

@@ -117,11 +117,13 @@ class ChannelReader {
         books_ = Mapping::open(directory_ + "/books");
         if (channel_.size() < sizeof(ChannelPage)) throw ChannelError(directory_ + "/channel: too short");
         page_ = reinterpret_cast<const ChannelPage*>(channel_.data());
-        if (page_->magic.load(std::memory_order_acquire) != channel_magic || page_->version != layout_version)
+        if (page_->magic.load(std::memory_order_acquire) != channel_magic ||
+            page_->version != layout_version || page_->line_count > max_lines)
             throw ChannelError(directory_ + "/channel: not a channel of this version of feedhandler");
         const auto* ring = reinterpret_cast<const RingHeader*>(ring_.data());
         if (ring_.size() < sizeof(RingHeader) || ring->magic.load(std::memory_order_acquire) != ring_magic ||
-            ring->version != layout_version || ring_.size() != ring_file_size(ring->capacity))
+            ring->version != layout_version || !is_ring_capacity(ring->capacity) ||
+            ring_.size() != ring_file_size(ring->capacity))
             throw ChannelError(directory_ + "/ring: not a ring of this version of feedhandler");
         struct stat status {};
         if (::fstat(channel_.fd(), &status) != 0) fail(directory_ + "/channel", "cannot stat");

@@ -106,9 +106,9 @@ class ChannelWriter {
         ring_.set_state(state);
     }
 
-    // A state event changes the state too.
+    // The state that an event leads to is visible with it: a hole is marked before it is told.
     void publish(const Event& event, std::uint32_t sequence_low) {
-        if (event.type == EventType::state) set_state(event.state);
+        set_state(event.state);
         ring_.publish(event, sequence_low);
     }
 
@@ -179,7 +179,7 @@ class ChannelWriter {
     }
 
     static std::uint64_t checked(std::uint64_t ring_bytes) {
-        if (ring_bytes < 4 * ring_step || (ring_bytes & (ring_bytes - 1)) != 0)
+        if (!is_ring_capacity(ring_bytes))
             throw ChannelError("ring: " + std::to_string(ring_bytes) + " bytes: a power of two from " +
                                std::to_string(4 * ring_step) + " on is allowed");
         return ring_bytes;

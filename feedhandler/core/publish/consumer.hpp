@@ -40,7 +40,7 @@ struct WaitStrategy {
 class Consumer {
   public:
     // `directory`: RUNTIME_DIR/NAME. `schema_mask`: dbn::schema_bit of each schema wanted. `symbols`: those
-    // whose records are wanted; empty: all. Events always pass.
+    // whose records are wanted; empty: all. Events pass, but for trading events of other symbols.
     Consumer(const std::string& directory, std::uint32_t schema_mask,
              const std::vector<std::string>& symbols = {}, const WaitStrategy& strategy = WaitStrategy{})
         : schema_mask_(schema_mask),
@@ -62,7 +62,9 @@ class Consumer {
         std::size_t records = 0;
         const auto filter = [&](const RecordHeader& header, const std::byte* body) {
             if ((schema_mask_ >> header.schema & 1) == 0) return;
-            if (header.schema < dbn::schema_count && !wanted_(symbols(), instrument_of(body))) return;
+            const bool event = header.schema == static_cast<std::uint8_t>(dbn::Schema::event);
+            if (!event && !wanted_(symbols(), instrument_of(body))) return;
+            if (event && is_trading(body) && !wanted_(symbols(), trading_instrument_of(body))) return;
             handler(header, body);
             ++records;
         };
@@ -92,7 +94,8 @@ class Consumer {
     }
 
     // A book, with the state of the feed that goes with it: act on it only in LIVE. The state is the same
-    // before and after the look at the book, so that a book of a bad moment never carries a good state.
+    // before and after the look at the book, so that a book of a bad moment never carries a good state. At
+    // most as many levels as the channel publishes.
     ReadResult book(std::uint32_t instrument_id, BookView& out, std::uint8_t& state_out) const {
         if (channel_->books() == nullptr) return ReadResult::no_such_instrument;
         for (;;) {
@@ -100,7 +103,10 @@ class Consumer {
             const ReadResult result = read_book(channel_->books(), instrument_id, out);
             std::atomic_thread_fence(std::memory_order_acquire);
             state_out = state();
-            if (channel_->state_word() == before) return result;
+            if (channel_->state_word() != before) continue;
+            out.bid_count = std::min(out.bid_count, channel_->page().depth);
+            out.ask_count = std::min(out.ask_count, channel_->page().depth);
+            return result;
         }
     }
 

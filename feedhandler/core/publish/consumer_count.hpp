@@ -20,8 +20,8 @@ inline std::size_t count_read_locks(int fd, off_t first, off_t last) {
     lock.l_start = first;
     lock.l_len = last == std::numeric_limits<off_t>::max() ? 0 : last - first + 1;
     if (::fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) return 0;
-    return 1 + count_read_locks(fd, first, lock.l_start - 1) +
-           count_read_locks(fd, lock.l_start + lock.l_len, last);
+    const std::size_t right = lock.l_len == 0 ? 0 : count_read_locks(fd, lock.l_start + lock.l_len, last);
+    return 1 + count_read_locks(fd, first, lock.l_start - 1) + right;  // length 0: to the end of the file
 }
 
 inline std::size_t count_consumers(const std::string& directory) {

@@ -1,5 +1,5 @@
-// Every counter, once: its name (as in `stat --json`), and its one-line description, from which the metrics' HELP, `stat` and the
-// docs are made.
+// Every counter, once: its name (as in `stat --json`), and its one-line description, from which the metrics'
+// HELP, `stat` and the docs are made.
 #pragma once
 
 #include <array>
@@ -11,47 +11,57 @@
 namespace fh {
 
 // X(name, description): one set per line
-#define FH_LINE_COUNTERS(X)                                                                                   \
-    X(packets, "datagrams that arrived on the line, whatever they were")                                      \
-    X(bytes, "bytes of those datagrams, UDP payload only")                                                    \
-    X(messages, "messages the line brought: won + late")                                                      \
-    X(won, "messages this line delivered first")                                                              \
-    X(late, "messages this line brought after they were already in")                                          \
-    X(missing, "numbers below next_sequence that the line has not brought; a late copy takes it back")        \
-    X(malformed, "short or badly framed packets, whatever their session")                                     \
-    X(foreign_session, "well-formed packets of another session, ignored")                                     \
-    X(kernel_drops, "datagrams the kernel dropped for want of socket buffer")                                 \
+#define FH_LINE_COUNTERS(X)                                                                            \
+    X(packets, "datagrams that arrived on the line, whatever they were")                               \
+    X(bytes, "bytes of those datagrams, UDP payload only")                                             \
+    X(messages, "messages the line brought: won + late")                                               \
+    X(won, "messages this line delivered first")                                                       \
+    X(late, "messages this line brought after they were already in")                                   \
+    X(missing, "numbers below next_sequence that the line has not brought; a late copy takes it back") \
+    X(malformed, "short or badly framed packets, whatever their session")                              \
+    X(foreign_session, "well-formed packets of another session, ignored")                              \
+    X(kernel_drops, "datagrams the kernel dropped for want of socket buffer")                          \
     X(down, "1 while the line is silent for longer than receive.line_down_s")
 
-#define FH_GAP_COUNTERS(X)                                                                                    \
-    X(open, "holes not yet closed or given up")                                                               \
-    X(total, "holes ever opened")                                                                             \
-    X(messages, "messages that were missing when a hole was opened")                                          \
-    X(recovered_line, "of them, brought by another line")                                                     \
-    X(recovered_rewind, "of them, brought by a re-request server")                                            \
-    X(recovered_snapshot, "of them, covered by a snapshot")                                                   \
+#define FH_GAP_COUNTERS(X)                                           \
+    X(open, "holes not yet closed or given up")                      \
+    X(total, "holes ever opened")                                    \
+    X(messages, "messages that were missing when a hole was opened") \
+    X(recovered_line, "of them, brought by another line")            \
+    X(recovered_rewind, "of them, brought by a re-request server")   \
+    X(recovered_snapshot, "of them, covered by a snapshot")          \
     X(unrecovered, "of them, lost for good")
 
-#define FH_RECOVERY_COUNTERS(X)                                                                               \
-    X(requests, "re-request datagrams sent")                                                                  \
-    X(retries, "of them, repeated because no answer came")                                                    \
-    X(timeouts, "requests never answered in time")                                                            \
-    X(replies, "datagrams that came from re-request servers")                                                 \
+#define FH_RECOVERY_COUNTERS(X)                               \
+    X(requests, "re-request datagrams sent")                  \
+    X(retries, "of them, repeated because no answer came")    \
+    X(timeouts, "requests never answered in time")            \
+    X(replies, "datagrams that came from re-request servers") \
     X(useless_replies, "of them, without one message that was still missing")
 
-#define FH_FEED_COUNTERS(X)                                                                                   \
-    X(messages, "distinct numbers applied, in order")                                                         \
-    X(malformed_messages, "messages of a known type with a wrong length, skipped")                            \
-    X(unknown_messages, "messages of an unknown type, skipped by their framed length")                        \
-    X(unknown_orders, "messages whose order reference was unknown, live twice, or asked for too many shares") \
-    X(refused_orders, "orders left out because a pool was full; their books are marked until the next clear")  \
+#define FH_FEED_COUNTERS(X)                                                                   \
+    X(messages, "distinct numbers applied, in order")                                         \
+    X(malformed_messages, "messages of a known type with a wrong length, skipped")            \
+    X(unknown_messages, "messages of an unknown type, skipped by their framed length")        \
+    X(unknown_orders,                                                                         \
+      "messages whose order reference was unknown, live twice, or asked for too many shares") \
+    X(refused_orders,                                                                         \
+      "orders left out because a pool was full; their books are marked until the next clear") \
     X(orders, "orders live in the books")
 
 #define FH_FIELD(name, description) std::uint64_t name = 0;
-struct LineCounters { FH_LINE_COUNTERS(FH_FIELD) };
-struct GapCounters { FH_GAP_COUNTERS(FH_FIELD) };
-struct RecoveryCounters { FH_RECOVERY_COUNTERS(FH_FIELD) };
-struct FeedCounters { FH_FEED_COUNTERS(FH_FIELD) };
+struct LineCounters {
+    FH_LINE_COUNTERS(FH_FIELD)
+};
+struct GapCounters {
+    FH_GAP_COUNTERS(FH_FIELD)
+};
+struct RecoveryCounters {
+    FH_RECOVERY_COUNTERS(FH_FIELD)
+};
+struct FeedCounters {
+    FH_FEED_COUNTERS(FH_FIELD)
+};
 #undef FH_FIELD
 
 struct Counters {

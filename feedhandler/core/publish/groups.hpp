@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "../event.hpp"
 #include "../record/dbn.hpp"
 #include "layout.hpp"
 
@@ -28,6 +29,7 @@ class GroupBuilder {
   public:
     void add(const RecordHeader& header, const std::byte* body) {
         const bool event = header.schema == static_cast<std::uint8_t>(dbn::Schema::event);
+        if (event && is_trading(body)) return;  // native: for readers of shared memory
         if (event || header.state != state_) open_.clear();
         state_ = header.state;
         std::uint32_t instrument_id = 0;

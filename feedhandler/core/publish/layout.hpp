@@ -23,7 +23,6 @@ inline constexpr std::uint64_t ring_magic = 0x31474e4952434846;     // "FHCRING1
 inline constexpr std::uint64_t books_magic = 0x314b4f4f42434846;    // "FHCBOOK1"
 
 // ---- channel
-// ----------------------------------------------------------------------------------------------------------
 
 // One past hole, for `gaps CHANNEL`.
 struct GapRecord {
@@ -100,7 +99,6 @@ struct alignas(4096) ChannelPage {
 };
 
 // ---- ring
-// -------------------------------------------------------------------------------------------------------------
 
 // Broadcast, lossy; after Agrona's BroadcastTransmitter. Positions count bytes and never wrap; the byte at
 // position p lies at p % capacity of the data. Records are 8-byte aligned and contiguous; a padding record
@@ -133,6 +131,9 @@ static_assert(sizeof(Checkpoint) == 128);
 constexpr std::size_t ring_data_offset(std::uint64_t capacity) {
     const std::size_t end = sizeof(RingHeader) + capacity / ring_step * sizeof(Checkpoint);
     return (end + 4095) / 4096 * 4096;
+}
+constexpr bool is_ring_capacity(std::uint64_t bytes) {
+    return bytes >= 4 * ring_step && (bytes & (bytes - 1)) == 0;
 }
 constexpr std::size_t ring_file_size(std::uint64_t capacity) { return ring_data_offset(capacity) + capacity; }
 

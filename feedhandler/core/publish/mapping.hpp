@@ -11,6 +11,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace fh::publish {
@@ -21,7 +22,7 @@ struct ChannelError : std::runtime_error {
 };
 
 [[noreturn]] inline void fail(const std::string& path, const std::string& what, int error = errno) {
-    throw ChannelError(path + ": " + what + ": " + std::strerror(error));
+    throw ChannelError(path + ": " + what + ": " + std::generic_category().message(error));
 }
 
 class FileDescriptor {

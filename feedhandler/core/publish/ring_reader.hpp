@@ -1,7 +1,8 @@
 // The reading end of the record ring: any number of readers, each with a position of its own, none of which
 // the writer knows. A reader copies first and validates afterwards; what it hands out was whole. One that is
 // overtaken ("lapped") rejoins at the newest checkpoint and counts, by schema, exactly the records that it
-// missed.
+// missed. What no writer leaves behind (a damaged file, a foreign one) is a ChannelError, never a loop or a
+// foreign byte read.
 #pragma once
 
 #include <algorithm>
@@ -10,10 +11,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "../record/dbn.hpp"
 #include "layout.hpp"
+#include "mapping.hpp"
 #include "words.hpp"
 
 namespace fh::publish {
@@ -51,8 +54,7 @@ class RingReader {
     // skipped: a reader of two rings needs to know where each of them stood.
     template <typename Handler>
     void skip_to_tail(Handler&& passed) {
-        while (!rejoin()) {
-        }
+        rejoin_newest();
         const std::uint64_t target = header_->tail.load(std::memory_order_acquire);
         while (position_ < target) {
             const std::uint64_t length = copy(target, true);
@@ -74,8 +76,10 @@ class RingReader {
     // lapped: rejoins if it may, else 0, so that the loss is counted by the next poll, before what follows
     // it.
     std::uint64_t copy(std::uint64_t limit, bool may_rejoin) {
-        for (;;) {
-            const std::uint64_t tail = std::min(header_->tail.load(std::memory_order_acquire), limit);
+        for (unsigned attempt = 0; attempt < most_attempts; ++attempt) {
+            const std::uint64_t whole = header_->tail.load(std::memory_order_acquire);
+            if (whole < position_) damaged();
+            const std::uint64_t tail = std::min(whole, limit);
             if (tail <= position_) return 0;
             const std::uint64_t offset = position_ & (capacity_ - 1);
             const std::uint64_t length =
@@ -83,9 +87,9 @@ class RingReader {
             load_words(copy_.data(), data_ + offset, length);
             if (still_valid(position_)) return length;
             if (!may_rejoin) return 0;
-            while (!rejoin()) {
-            }
+            rejoin_newest();
         }
+        damaged();
     }
 
     // Behind a copy of words from `position` on: could the writer have been at them meanwhile?
@@ -97,22 +101,40 @@ class RingReader {
     template <typename Handler>
     std::size_t hand_out(std::uint64_t length, Handler& handler) {
         const auto* bytes = reinterpret_cast<const std::byte*>(copy_.data());
+        const std::uint64_t begin = position_;
         std::size_t records = 0;
         for (std::uint64_t at = 0; at + sizeof(RecordHeader) <= length;) {
             RecordHeader header;
             std::memcpy(&header, bytes + at, sizeof header);
             if (header.schema == padding_schema) {
                 position_ += capacity_ - (position_ & (capacity_ - 1));
+                if (position_ >= header_->tail.load(std::memory_order_acquire)) damaged();
                 break;
             }
+            if (header.schema >= dbn::schema_sizes.size() ||
+                header.length != sizeof header + dbn::schema_sizes[header.schema])
+                damaged();
             if (at + header.length > length) break;  // the rest of it comes with the next copy
             position_ += header.length;  // before the call: a handler that throws has had its record
-            ++records_[header.schema & 7];
+            ++records_[header.schema];
             ++records;
             handler(static_cast<const RecordHeader&>(header), bytes + at + sizeof header);
             at += header.length;
         }
+        if (position_ == begin) damaged();  // a record that ends above the tail
         return records;
+    }
+
+    // A writer would have to come round once in every one of so many looks.
+    static constexpr unsigned most_attempts = 1u << 20;
+
+    [[noreturn]] void damaged() const {
+        throw ChannelError("ring: damaged at position " + std::to_string(position_));
+    }
+
+    void rejoin_newest() {
+        for (unsigned attempt = 0; !rejoin(); ++attempt)
+            if (attempt == most_attempts) damaged();
     }
 
     // Move to the newest checkpoint; false: lapped even while reading it, try again.
@@ -122,7 +144,8 @@ class RingReader {
         const std::uint64_t step = (tail - 1) / ring_step;
         Checkpoint checkpoint;
         load_words(&checkpoint, &checkpoints_[step % (capacity_ / ring_step)], sizeof checkpoint);
-        if (!still_valid(step * ring_step) || checkpoint.step != step) return false;
+        if (!still_valid(step * ring_step)) return false;
+        if (checkpoint.step != step) damaged();
         if (checkpoint.position <= position_) return true;
         for (std::size_t i = 0; i < records_.size(); ++i) lost_[i] += checkpoint.records[i] - records_[i];
         records_ = checkpoint.records;

@@ -24,9 +24,12 @@ inline std::uint64_t pack_symbol(std::string_view name) {
     return symbol;
 }
 
+// As text: what is not printable ASCII, which the feed may carry and text may not, is shown as '?'.
 inline std::string unpack_symbol(std::uint64_t symbol) {
     std::string name(reinterpret_cast<const char*>(&symbol), sizeof symbol);
     name.erase(name.find_last_not_of(' ') + 1);
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
     return name;
 }
 
@@ -63,10 +66,12 @@ class SymbolDirectory {
     bool read_new_entries() {
         if (books_ == nullptr) return false;
         const auto* header = reinterpret_cast<const book::TableHeader*>(books_);
-        const std::uint32_t count = header->directory_count.load(std::memory_order_acquire);
-        if (count == known_) return false;
+        const std::uint32_t count =
+            std::min(header->directory_count.load(std::memory_order_acquire), book::table_instruments);
+        if (count <= known_) return false;
         for (; known_ < count; ++known_) {
             const std::uint32_t id = entries()[known_].instrument_id;
+            if (id >= book::table_instruments) continue;  // no writer's
             if (id >= index_.size()) index_.resize(id + 1);
             index_[id] = known_ + 1;
         }
@@ -87,6 +92,7 @@ class SymbolFilter {
 
     bool operator()(SymbolDirectory& directory, std::uint32_t instrument_id) {
         if (wanted_.empty()) return true;
+        if (instrument_id >= book::table_instruments) return false;
         const std::uint64_t symbol = directory.symbol(instrument_id);
         if (instrument_id >= answers_.size()) answers_.resize(instrument_id + 1);
         Answer& answer = answers_[instrument_id];

@@ -151,7 +151,8 @@ class PcapngReader {
         }
         const auto total =
             static_cast<__int128>(ns) + static_cast<__int128>(interface.offset_s) * 1'000'000'000;
-        constexpr __int128 highest = std::numeric_limits<std::int64_t>::max();
+        // The year 2116: room for a clock that goes on from there.
+        constexpr __int128 highest = std::numeric_limits<std::int64_t>::max() / 2;
         return static_cast<std::int64_t>(std::clamp<__int128>(total, 0, highest));
     }
 

@@ -134,7 +134,6 @@ class Feed {
     SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
 
     // ---- called by the loop
-    // -------------------------------------------------------------------------------------------------
 
     void on_datagram(const Datagram& d, std::int64_t now_ns) {
         now_ns_ = now_ns;
@@ -163,7 +162,6 @@ class Feed {
     }
 
     // ---- called by the pipeline
-    // ---------------------------------------------------------------------------------------------
 
     void on_event(const Event& event) {
         if (event.type == EventType::session_start) set_trading_day(event.ts_ns);

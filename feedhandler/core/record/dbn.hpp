@@ -1,4 +1,5 @@
-// DBN version 3 record layouts, bit for bit (little-endian hosts), as Databento publishes them in databento-cpp.
+// DBN version 3 record layouts, bit for bit (little-endian hosts), as Databento publishes them in
+// databento-cpp.
 #pragma once
 
 #include <array>
@@ -8,7 +9,8 @@
 
 namespace fh::dbn {
 
-static_assert(std::endian::native == std::endian::little, "DBN is little-endian; records are written as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "DBN is little-endian; records are written as they lie in memory");
 
 inline constexpr std::int64_t undef_price = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::uint64_t undef_timestamp = std::numeric_limits<std::uint64_t>::max();
@@ -209,9 +211,19 @@ struct InstrumentDef {
 static_assert(sizeof(InstrumentDef) == 520);
 
 // Bit positions of the schemas in masks, and the schema ids of ring records.
-enum class Schema : std::uint8_t { mbo = 0, mbp_1 = 1, mbp_10 = 2, trades = 3, status = 4, imbalance = 5, definition = 6, event = 7 };
+enum class Schema : std::uint8_t {
+    mbo = 0,
+    mbp_1 = 1,
+    mbp_10 = 2,
+    trades = 3,
+    status = 4,
+    imbalance = 5,
+    definition = 6,
+    event = 7
+};
 inline constexpr std::size_t schema_count = 7;  // DBN schemas; `event` is native
-inline constexpr std::array<const char*, 8> schema_names = {"mbo", "mbp-1", "mbp-10", "trades", "status", "imbalance", "definition", "event"};
+inline constexpr std::array<const char*, 8> schema_names = {"mbo",    "mbp-1",     "mbp-10",     "trades",
+                                                            "status", "imbalance", "definition", "event"};
 inline constexpr std::array<std::uint16_t, 8> schema_sizes = {56, 80, 368, 48, 40, 112, 520, 48};
 
 constexpr std::uint32_t schema_bit(Schema schema) { return 1u << static_cast<unsigned>(schema); }

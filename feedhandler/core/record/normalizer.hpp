@@ -20,6 +20,7 @@
 #include "publish/counters.hpp"
 #include "record/dbn.hpp"
 #include "record/look_ahead.hpp"
+#include "record/trading_event.hpp"
 #include "record/writer.hpp"
 
 namespace fh::record {
@@ -29,6 +30,7 @@ struct NormalizerSettings {
     std::uint16_t publisher_id = 2;
     std::string exchange = "XNAS";     // MIC, in definition records
     std::vector<std::string> symbols;  // whose records are wanted; empty: all. Books are kept for all
+    bool trading_events = false;       // publish what DBN records have no field for, as native events
     book::BookLimits limits;
 };
 
@@ -64,12 +66,18 @@ class Normalizer {
         counters_.messages += messages.size();
         if (messages.size() == 1) {
             ahead_.fetch_book(messages[0]);
-            return apply(first_sequence, messages[0]);
+            apply(first_sequence, messages[0]);
+            if (settings_.trading_events) tell_trading(first_sequence, messages[0]);
+            return;
         }
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
             ahead_.fetch(batch);
-            for (const Message& message : batch) apply(first_sequence++, message);
+            for (const Message& message : batch) {
+                apply(first_sequence, message);
+                if (settings_.trading_events) tell_trading(first_sequence, message);
+                ++first_sequence;
+            }
             messages = messages.subspan(batch.size());
         }
     }
@@ -80,6 +88,7 @@ class Normalizer {
         stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
         books_.table().for_each_named([&](std::uint16_t instrument) { clear_book(instrument); });
         books_.clear_orders();
+        if (sequence == 0) books_.table().start_session();
     }
 
   private:
@@ -154,8 +163,22 @@ class Normalizer {
         }
     }
 
+    // DBN records of the message are out; what they have no field for follows them.
+    void tell_trading(std::uint64_t sequence, const Message& message) {
+        const std::uint8_t* p = message.data;
+        if (message.length == 0 || decode::length_of_type[p[0]] != message.length) return;
+        TradingEvent event{};
+        if (!fill_trading(event, p) || !wanted(books_.block(decode::AnyMessage{p}.instrument()))) return;
+        event.ts_ns = settings_.midnight_ns + static_cast<std::int64_t>(decode::AnyMessage{p}.timestamp_ns());
+        event.sequence = sequence;
+        event.type = EventType::trading;
+        event.state = state_;
+        void* memory = publisher_.claim(dbn::Schema::event, static_cast<std::uint32_t>(sequence));
+        std::memcpy(memory, &event, sizeof(event));
+        publisher_.commit();
+    }
+
     // ---- orders
-    // -----------------------------------------------------------------------------------------------------------
 
     void add(decode::AddOrder m) {
         const std::uint16_t instrument = m.instrument();
@@ -277,7 +300,6 @@ class Normalizer {
     }
 
     // ---- messages that contradict the books: rare, told as exactly as the rest
-    // ----------------------------------------------
 
     // The levels a view covers, to see whether a message of several steps changed them in the end.
     struct View {
@@ -354,7 +376,6 @@ class Normalizer {
     }
 
     // ---- prints and states
-    // --------------------------------------------------------------------------------------------------
 
     void trade(decode::Trade m) {
         name(m.instrument(), m.stock());
@@ -429,7 +450,6 @@ class Normalizer {
     }
 
     // ---- records
-    // ------------------------------------------------------------------------------------------------------------
 
     bool publishes(dbn::Schema schema) const {
         return (publisher_.schema_mask() & dbn::schema_bit(schema)) != 0;
@@ -490,7 +510,6 @@ class Normalizer {
     }
 
     // ---- small things
-    // -------------------------------------------------------------------------------------------------------
 
     // Taking nothing off an order changes no level, unless the order had nothing left and goes.
     static bool changes(const book::Order& order, std::uint32_t shares) {

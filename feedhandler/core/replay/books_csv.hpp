@@ -25,6 +25,7 @@ inline std::vector<NamedInstrument> named_instruments(const book::BookSet& books
     std::vector<NamedInstrument> out;
     for (std::uint32_t i = 0; i < books.table().symbols(); ++i) {
         const auto& entry = books.table().entry(i);
+        if (entry.symbol == 0) continue;  // its name went to another instrument
         std::string_view symbol(reinterpret_cast<const char*>(&entry.symbol), sizeof entry.symbol);
         while (!symbol.empty() && (symbol.back() == ' ' || symbol.back() == '\0')) symbol.remove_suffix(1);
         while (!symbol.empty() && symbol.front() == ' ') symbol.remove_prefix(1);

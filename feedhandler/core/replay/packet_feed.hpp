@@ -42,7 +42,8 @@ class PacketFeed {
     bool next(Out&& out) {
         if (!has_packet_) return false;
         ++played_;
-        for (std::uint16_t line = 0; line < lossy_.size(); ++line) {
+        for (std::size_t i = 0; i < lossy_.size(); ++i) {
+            const auto line = static_cast<std::uint16_t>(i);
             if (!copy_to_all_ && line != packet_.line) continue;
             lossy_[line].push({packet_.data, packet_.length, line, TimestampKind::none, packet_.ts_ns}, out);
             lossy_[line].recycle();
@@ -63,7 +64,8 @@ class PacketFeed {
         std::array<std::uint8_t, frame::mold_header_bytes> packet;
         frame::encode_mold_header(packet.data(), session.name.data(), session.end,
                                   frame::mold_end_of_session);
-        for (std::uint16_t line = 0; line < lossy_.size(); ++line) {
+        for (std::size_t i = 0; i < lossy_.size(); ++i) {
+            const auto line = static_cast<std::uint16_t>(i);
             out(Datagram{packet.data(), packet.size(), line, TimestampKind::none, 0});
         }
     }

@@ -127,7 +127,8 @@ class Runner {
             offer(datagram);
             return;
         }
-        for (std::uint16_t line = 0; line < settings_.lines; ++line) {
+        for (std::size_t i = 0; i < settings_.lines; ++i) {
+            const auto line = static_cast<std::uint16_t>(i);
             Datagram copy = datagram;
             copy.line = line;
             offer(copy);
@@ -206,7 +207,8 @@ class Runner {
     void tell(const InputSession& session, std::uint64_t sequence, std::uint16_t what) {
         std::array<std::uint8_t, frame::mold_header_bytes> packet;
         frame::encode_mold_header(packet.data(), session.name.data(), sequence, what);
-        for (std::uint16_t line = 0; line < settings_.lines; ++line) {
+        for (std::size_t i = 0; i < settings_.lines; ++i) {
+            const auto line = static_cast<std::uint16_t>(i);
             deliver({packet.data(), static_cast<std::uint32_t>(packet.size()), line, settings_.timestamp_kind,
                      clock_ns_});
         }

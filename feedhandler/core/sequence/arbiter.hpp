@@ -131,7 +131,6 @@ class Arbiter {
     };
 
     // ---- lines
-    // ------------------------------------------------------------------------------------------------------------
 
     void heard(std::size_t line, std::int64_t now_ns) {
         lines_[line].heard_ns = now_ns;
@@ -160,7 +159,6 @@ class Arbiter {
     }
 
     // ---- packets that are not simply the next one
-    // ---------------------------------------------------------------------------
 
     [[gnu::noinline]] void on_unusual_packet(std::size_t line, const frame::MoldPacket& packet,
                                              const std::uint8_t* payload, const Receipt& receipt,
@@ -332,7 +330,6 @@ class Arbiter {
     }
 
     // ---- holes
-    // --------------------------------------------------------------------------------------------------------------
 
     // All numbers below `end` are known to exist.
     void reveal(std::uint64_t end, std::int64_t now_ns) {
@@ -346,9 +343,9 @@ class Arbiter {
 
     void open_hole(std::uint64_t end, std::int64_t now_ns) {
         gaps_.open({highest_, end}, now_ns, now_ns + settings_.arbitration_ns);
-        emit(EventType::gap_open, now_ns, highest_, end - 1);
-        if (state_ != FeedState::stale)
-            set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
+        const FeedState after = state_ == FeedState::stale ? state_ : waiting_state();
+        emit(EventType::gap_open, now_ns, highest_, end - 1, no_line, after);
+        set_state(after, now_ns);
         requester_.stir();
     }
 
@@ -381,7 +378,7 @@ class Arbiter {
                                      std::min(range.end, gaps_[i].end)};
             if (!has_room_to_split(i, part)) break;
             gaps_.lose(i, part, now_ns);
-            emit(EventType::gap_lost, now_ns, part.first, part.end - 1);
+            emit(EventType::gap_lost, now_ns, part.first, part.end - 1, no_line, FeedState::stale);
             stale_ = true;
             set_state(FeedState::stale, now_ns);
             range.first = part.end;
@@ -390,7 +387,6 @@ class Arbiter {
     }
 
     // ---- delivery
-    // -----------------------------------------------------------------------------------------------------------
 
     // Everything that is next in turn: held messages, and the places of lost ones.
     void drain(std::int64_t now_ns) {
@@ -456,27 +452,31 @@ class Arbiter {
     }
 
     // ---- state
-    // --------------------------------------------------------------------------------------------------------------
 
     void change_state(std::int64_t now_ns) {
         if (end_known_ && next_ == highest_) {
             if (state_ == FeedState::ended) return;
-            emit(EventType::session_end, now_ns, next_, 0);
+            emit(EventType::session_end, now_ns, next_, 0, no_line, FeedState::ended);
             set_state(FeedState::ended, now_ns);
         } else if (stale_) {
             set_state(FeedState::stale, now_ns);
         } else if (next_ == highest_) {
             set_state(FeedState::live, now_ns);
         } else {
-            set_state(next_ < head_end_ ? FeedState::starting : FeedState::recovering, now_ns);
+            set_state(waiting_state(), now_ns);
         }
+    }
+
+    // With a hole open: the first one of a start at the beginning, or any other.
+    FeedState waiting_state() const {
+        return next_ < head_end_ ? FeedState::starting : FeedState::recovering;
     }
 
     void set_state(FeedState state, std::int64_t now_ns) {
         if (state == state_) return;
-        previous_state_ = state_;
+        const FeedState previous = state_;
         state_ = state;
-        emit(EventType::state, now_ns, 0, 0, no_line, previous_state_);
+        emit(EventType::state, now_ns, 0, 0, no_line, state, previous);
     }
 
     static constexpr std::uint8_t no_line = 255;
@@ -484,9 +484,14 @@ class Arbiter {
               std::uint8_t line = no_line) {
         emit(type, now_ns, first, last, line, state_);
     }
+    // `after`: the state that the event leads to, told by an event of its own right behind it.
     void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line,
-              FeedState previous) {
-        Event event{now_ns, first, last, type, state_, previous, line, {}, {}};
+              FeedState after) {
+        emit(type, now_ns, first, last, line, after, state_);
+    }
+    void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line,
+              FeedState after, FeedState previous) {
+        Event event{now_ns, first, last, type, after, previous, line, {}, {}};
         std::copy_n(session(), frame::mold_session_bytes, event.session);
         sink_.on_event(event);
     }
@@ -506,7 +511,6 @@ class Arbiter {
     std::array<Line, max_lines> lines_;
 
     FeedState state_ = FeedState::starting;
-    FeedState previous_state_ = FeedState::starting;
     bool stale_ = false;          // messages were lost, or never seen, in this session
     bool end_known_ = false;      // highest_ is the end of the session
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in

@@ -16,7 +16,7 @@ inline constexpr std::array<std::uint8_t, 128> message_lengths = [] {
     constexpr std::string_view types = "SRHYLVWKJhAFECXDUPQBINO";
     constexpr std::uint8_t sizes[] = {12, 39, 25, 20, 26, 35, 12, 28, 35, 21, 36, 40,
                                       31, 36, 23, 19, 35, 44, 40, 19, 50, 20, 48};
-    for (std::size_t i = 0; i < types.size(); ++i) lengths[static_cast<std::size_t>(types[i])] = sizes[i];
+    for (std::size_t i = 0; i < types.size(); ++i) lengths[static_cast<unsigned char>(types[i])] = sizes[i];
     return lengths;
 }();
 inline constexpr std::size_t max_record = 2 + 50;  // bytes
@@ -68,11 +68,11 @@ class Output {
     }
 
     Fields message(char type, std::uint16_t locate, std::uint16_t tracking, std::uint64_t timestamp_ns) {
-        const std::uint16_t length = message_lengths[static_cast<std::size_t>(type)];
+        const std::uint16_t length = message_lengths[static_cast<unsigned char>(type)];
         Fields fields(&bytes_[size_]);
         size_ += 2u + length;
         ++total_;
-        ++counts_[static_cast<std::size_t>(type)];
+        ++counts_[static_cast<unsigned char>(type)];
         fields.u16(length).c(type).u16(locate).u16(tracking);
         fields.u16(static_cast<std::uint16_t>(timestamp_ns >> 32))
             .u32(static_cast<std::uint32_t>(timestamp_ns));
@@ -83,7 +83,7 @@ class Output {
     const std::uint8_t* data() const { return bytes_.data(); }
     std::size_t size() const { return size_; }
     std::uint64_t total() const { return total_; }
-    std::uint64_t count(char type) const { return counts_[static_cast<std::size_t>(type)]; }
+    std::uint64_t count(char type) const { return counts_[static_cast<unsigned char>(type)]; }
 
   private:
     std::vector<std::uint8_t> bytes_;

@@ -1,0 +1,518 @@
+"""
+The compiled core of feedhandler; private, use the public names of the package.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy
+import numpy.typing
+from numpy.typing import NDArray
+
+
+def encode_mold_header(session: bytes, sequence: int, count: int) -> bytes:
+    """
+    20 bytes: a request (count wanted), a heartbeat (count 0) or an end of session (count 0xFFFF).
+    """
+
+def encode_mold_packet(session: bytes, sequence: int, messages: Sequence) -> bytes:
+    """A data packet of these messages."""
+
+def parse_mold_packet(packet: bytes) -> object:
+    """
+    (kind, session, sequence, messages) with kind data, heartbeat or end_of_session; None when malformed.
+    """
+
+def parse_frame(link_type: int, frame: bytes) -> tuple:
+    """
+    (refusal, payload, source, source_port, destination, destination_port) of a captured frame; refusal is none when it holds a whole UDP datagram over IPv4, else the reason. Addresses are integers in host order.
+    """
+
+class Arbiter:
+    """
+    The sequencing stage alone; each call returns its trace as a list of tuples.
+    """
+
+    def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False) -> None: ...
+
+    def on_packet(self, line: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
+
+    def on_reply(self, server: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
+
+    def on_timer(self, now_ns: int) -> list: ...
+
+    def counters(self) -> dict: ...
+
+    def history(self) -> list: ...
+
+    @property
+    def next_deadline(self) -> int: ...
+
+    @property
+    def state(self) -> str: ...
+
+    def take_event_states(self) -> list:
+        """The state that each event told, since the last call."""
+
+    @property
+    def session(self) -> bytes: ...
+
+    @property
+    def held(self) -> int: ...
+
+    @property
+    def next_sequence(self) -> int: ...
+
+class BookNormalizer:
+    """Books and DBN records of messages handed in, for tests and inspection."""
+
+    def __init__(self, midnight_ns: int = 0, symbols: Sequence[str] = [], schema_mask: int = 127, state: int = 1, orders: int = 1048576, index_pages: int = 1024, deep_nodes: int = 262144, trading_events: bool = False) -> None: ...
+
+    def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0) -> None:
+        """Apply messages with consecutive numbers, as one packet."""
+
+    def set_state(self, arg: int, /) -> None:
+        """Set the feed's state (number of FeedState)."""
+
+    def clear(self, sequence: int, ts_ns: int) -> None:
+        """Empty all books: messages were lost for good."""
+
+    def take_records(self) -> dict:
+        """Records since the last call: schema to bytes."""
+
+    def counters(self) -> dict:
+        """Counter names to values."""
+
+    def levels(self, instrument: int, bids: bool) -> list[tuple[int, int, int]]:
+        """
+        All levels of a side, best first: (price with 4 implied decimals, size, orders).
+        """
+
+    def queue(self, instrument: int, bids: bool, price: int) -> list[int]:
+        """Order references at a price, first in the queue first."""
+
+    def view(self, instrument: int) -> dict | None:
+        """The book as a reader of the shared table sees it."""
+
+    def instrument(self, symbol: str) -> int | None:
+        """Instrument id of a symbol, or None."""
+
+    def audit(self) -> str:
+        """What is inconsistent in the books; empty when nothing is."""
+
+    @property
+    def sparse_references(self) -> int:
+        """References held in the hash."""
+
+    @property
+    def index_pages(self) -> int:
+        """Pages of the order index in use."""
+
+itch_message_lengths: dict = ...
+
+schema_names: tuple = ...
+
+def counter_descriptions() -> dict:
+    """{group: {counter: description}}: the one table of the code."""
+
+class ChannelWriter:
+    """
+    Writes a channel's shared memory: what the daemon does, for tests and tools.
+    """
+
+    def __init__(self, directory: str, channel: str, dataset: str = 'XNAS.ITCH', epoch: int = 1, schema_mask: int = 127, depth: int = 10, publisher_id: int = 2, midnight_ns: int = 0, trading_day: int = 19700101, ring_bytes: int = 1048576, books: bool = False, lines: Sequence[str] = ['A', 'B'], servers: Sequence[str] = []) -> None: ...
+
+    def own(self) -> None:
+        """Take the owner's mutex on this thread and put the files in place."""
+
+    def release(self) -> None:
+        """Clean stop, on the owning thread: readers see DEAD."""
+
+    def heartbeat(self) -> None: ...
+
+    def set_state(self, state: int) -> None: ...
+
+    def set_next_sequence(self, next_sequence: int) -> None: ...
+
+    def write(self, schema: int, bodies: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', writable=False)], first_sequence: int = 1, records_per_commit: int = 1) -> int:
+        """
+        Publish records of one schema from a flat uint8 array; the GIL is released.
+        """
+
+    def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0) -> None:
+        """
+        Put messages through a normalizer: books and records as the daemon makes them.
+        """
+
+    def clear(self, sequence: int, ts_ns: int = 0) -> None: ...
+
+    def event(self, type: int, state: int = 0, previous: int = 0, first: int = 0, last: int = 0, line: int = 255, session: str = '', ts_ns: int = 0) -> None: ...
+
+    def put_counters(self, lines: Sequence[dict], gaps: dict, recovery: dict, feed: dict, session: str = '', ts_ns: int = 0) -> None: ...
+
+    def add_gap(self, gap: dict) -> int: ...
+
+    def update_gap(self, index: int, gap: dict) -> None: ...
+
+class ChannelReader:
+    """State, counters and gap history of a channel; never its records."""
+
+    def __init__(self, directory: str) -> None: ...
+
+    @property
+    def state(self) -> int:
+        """0..4, or 255: no daemon"""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    @property
+    def gap_count(self) -> int: ...
+
+    @property
+    def replaced(self) -> bool:
+        """Has another daemon put new files in place?"""
+
+    def info(self) -> dict: ...
+
+    def counters(self) -> dict: ...
+
+    def gaps(self) -> list: ...
+
+    def consumers(self) -> int: ...
+
+class Consumer:
+    """Follows the ring of a channel; see feedhandler.Consumer."""
+
+    def __init__(self, directory: str, schema_mask: int, symbols: Sequence[str], spin_ns: int = 50000) -> None: ...
+
+    def poll(self, timeout_s: float, max_bytes: int) -> tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None: ...
+
+    def poll_groups(self, timeout_s: float, max_bytes: int) -> list[tuple[int, int, int, int, int, bytes]]: ...
+
+    @property
+    def state(self) -> int: ...
+
+    @property
+    def lost(self) -> int: ...
+
+    @property
+    def restarts(self) -> int: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    def symbol(self, instrument_id: int) -> str: ...
+
+    def symbols(self) -> dict:
+        """{instrument_id: symbol}"""
+
+    def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None: ...
+
+    def info(self) -> dict: ...
+
+class LineSettings:
+    def __init__(self, name: str, group: str, port: int, interface: str, source: str = '') -> None: ...
+
+class SocketSource:
+    """
+    Joined multicast sockets, one a line; OSError-like RuntimeError when it cannot.
+    """
+
+    def __init__(self, lines: Sequence[LineSettings], spin: bool = False) -> None: ...
+
+    def poll(self) -> list:
+        """What has arrived: a list of (line, payload, ts_recv_ns, kind of time)."""
+
+    def stats(self, line: int) -> dict:
+        """What the kernel granted and dropped."""
+
+    def fds(self) -> list[int]:
+        """Descriptors to wait on."""
+
+class Feed:
+    """
+    The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
+    """
+
+    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str]) -> None:
+        """
+        Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it cannot.
+        """
+
+    def start(self) -> None:
+        """Start the receive thread."""
+
+    def stop(self, timeout_ms: int) -> bool:
+        """End the receive thread; False when it does not within the time."""
+
+    @property
+    def running(self) -> bool:
+        """Is the receive thread in its loop?"""
+
+    @property
+    def progress(self) -> int:
+        """Grows while the receive thread works."""
+
+    @property
+    def state(self) -> int: ...
+
+    @property
+    def memory_locked(self) -> bool:
+        """Was mlockall granted?"""
+
+    def events(self) -> list:
+        """Events since the last call, for the log; one thread only."""
+
+    @property
+    def events_lost(self) -> int: ...
+
+    def granted(self, line: int) -> dict:
+        """What the kernel granted to a line; ask before start()."""
+
+class FeedClock:
+    """UTC ns from given readings of the two clocks; never runs backwards."""
+
+    def __init__(self, monotonic_ns: int, realtime_ns: int) -> None: ...
+
+    def anchor(self, monotonic_ns: int, realtime_ns: int) -> None: ...
+
+    def now_ns(self) -> int: ...
+
+MAX_LINES: int = 8
+
+def recognise_file(data: object) -> str:
+    """
+    What a file is by its content: "capture", "binary" (BinaryFILE), or "".
+    """
+
+def capture_groups(data: object) -> dict:
+    """
+    Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the first, multicast)], `unknown_link` frames of link types that are not read.
+    """
+
+class ReplayInput:
+    """A file as input; scan() first."""
+
+    def scan(self, midnight_ns: int) -> None:
+        """First reading: sessions, numbers, how the file ends."""
+
+    def input_end(self) -> dict:
+        """How the file ended."""
+
+    @property
+    def sessions(self) -> list:
+        """(session, first number, end) of every session."""
+
+    @property
+    def packets(self) -> int: ...
+
+    @property
+    def first_ns(self) -> int: ...
+
+class Replay(ReplayInput):
+    """One replay: scan(), start(), then step() until it is False."""
+
+    def __init__(self, data: object, *, binary: bool, groups: Sequence[tuple[str, int]], lines: int, drop: float, duplicate: float, reorder: float, corrupt: float, drop_burst: float, rewind: bool, drop_rewind: float, attempts: int, seed: int, schema_mask: int, keep_records: bool, symbols: Sequence[str]) -> None: ...
+
+    def start(self, midnight_ns: int) -> None:
+        """Sets the pipeline up; `midnight_ns` of the trading day, UTC."""
+
+    def step(self, packets: int, until_ns: int, bytes: int) -> bool:
+        """
+        Plays at most `packets`, none later than `until_ns`, until `bytes` of records wait. False when all is over.
+        """
+
+    def take(self, schema: int) -> bytes:
+        """The records of a schema since the last take."""
+
+    def counts(self) -> dict:
+        """
+        What `replay --json` tells, but for times and hashes; `records` by schema bit.
+        """
+
+    def books(self) -> bytes:
+        """Every level of every book as CSV lines."""
+
+    def symbols(self) -> list:
+        """(instrument id, symbol) of every instrument named, by symbol."""
+
+    @property
+    def clock_ns(self) -> int: ...
+
+    @property
+    def packets_played(self) -> int: ...
+
+    @property
+    def next_packet_ns(self) -> int: ...
+
+class ReplayPackets(ReplayInput):
+    """The packets as lossy lines carry them: scan(), start(), take()."""
+
+    def __init__(self, data: object, *, binary: bool, groups: Sequence[tuple[str, int]], lines: int, drop: float, duplicate: float, reorder: float, corrupt: float, drop_burst: float, seed: int) -> None: ...
+
+    def start(self) -> None: ...
+
+    def take(self, packets: int, until_ns: int) -> list:
+        """
+        [(line, payload)] of at most `packets` of the input, none later than `until_ns` or of a new session.
+        """
+
+    def open_session(self) -> int:
+        """Lets the next session's packets be taken; its index."""
+
+    def end_session(self) -> list:
+        """[(line, payload)]: what was delayed, and the end on every line."""
+
+    def runs(self, session: int) -> list:
+        """[(first number, count, blocks)] of all that a session holds."""
+
+    def counts(self) -> dict:
+        """Faults so far; `delivered` by line."""
+
+    @property
+    def at_new_session(self) -> bool: ...
+
+    @property
+    def packets_played(self) -> int: ...
+
+    @property
+    def next_packet_ns(self) -> int: ...
+
+def poll_lossy(packets: Sequence[tuple[int, bytes]], lines: int, seed: int, room: int, *, drop: float = 0.0, drop_burst: float = 1.0, duplicate: float = 0.0, reorder: float = 0.0, corrupt: float = 0.0) -> list:
+    """
+    What a lossy source gives for these (line, packet), polled `room` at a time; for tests.
+    """
+
+class LossyLine:
+    """Faults on one line: loss in bursts, duplicates, reordering, damage."""
+
+    def __init__(self, *, drop: float = 0.0, drop_burst: float = 1.0, duplicate: float = 0.0, reorder: float = 0.0, corrupt: float = 0.0, seed: int = 0, line: int = 0) -> None:
+        """Probabilities 0..1; drop_burst: mean length of a loss burst, packets."""
+
+    def push(self, packet: bytes, ts_recv_ns: int = 0) -> list:
+        """The packets that come out for this one."""
+
+    def flush(self) -> list:
+        """The packets still delayed."""
+
+    @property
+    def losses(self) -> list:
+        """Ranges [first, end) of message numbers that the line did not bring."""
+
+    @property
+    def counts(self) -> dict: ...
+
+class Exchange:
+    """
+    A trading day of the simulated exchange, message by message (ITCH 5.0).
+    """
+
+    def __init__(self, messages: int, symbols: int, seed: int, max_orders: int = 4194304) -> None:
+        """
+        messages: of the whole day, exactly (0: trading never closes). symbols: 1..65534. max_orders: resting at once, a bound of memory.
+        """
+
+    def next(self, bytes: int = 1048576) -> bytes:
+        """
+        Some more BinaryFILE records (u16 big-endian length + message), about `bytes` of them; empty: the day is over.
+        """
+
+    @staticmethod
+    def least_messages(symbols: int) -> int:
+        """The fewest messages that such a day can have."""
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def counts(self) -> dict:
+        """Messages so far, by type."""
+
+    @property
+    def messages(self) -> int: ...
+
+    @property
+    def live_orders(self) -> int: ...
+
+    @property
+    def added_orders(self) -> int: ...
+
+    @property
+    def opened_levels(self) -> int:
+        """Of the orders added, those that opened a price level."""
+
+    @property
+    def adds_near(self) -> int:
+        """Of the orders added, those within five levels of the best."""
+
+class PcapEncoder:
+    """A simulated day as a nanosecond pcap file of MoldUDP64 packets."""
+
+    def __init__(self, exchange: Exchange, session: str, groups: Sequence[tuple[int, int]], midnight_ns: int, skew_ns: int = 3000) -> None:
+        """
+        groups: (IPv4 address as an integer, port) of each line. midnight_ns: UTC of the exchange's midnight. skew_ns: how much later each further line brings a packet.
+        """
+
+    def next(self, bytes: int = 1048576) -> bytes:
+        """Some more of the file; empty: complete."""
+
+    @property
+    def packets(self) -> int:
+        """Packets so far, of one line."""
+
+class LineTarget:
+    """A multicast group to send to, and the faults of the line."""
+
+    def __init__(self, name: str, group: str, port: int, interface: str = '127.0.0.1', ttl: int = 1, *, drop: float = 0.0, drop_burst: float = 1.0, duplicate: float = 0.0, reorder: float = 0.0, corrupt: float = 0.0) -> None:
+        """
+        interface: an address or a device name. Faults: probabilities 0..1 per packet; drop_burst: packets.
+        """
+
+class Broadcast:
+    """
+    Sends a simulated day as MoldUDP64 on multicast lines, paced by a clock.
+    """
+
+    def __init__(self, exchange: Exchange, lines: Sequence[LineTarget], *, session: str, messages_per_s: int, burst: int = 1, lead_ns: int = 0, linger_ns: int = 3000000000, seed: int = 1, store: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')] | None = None) -> None:
+        """
+        messages_per_s: mean rate. burst: messages that are due at once. lead_ns: heartbeats before the first message. linger_ns: how long the end of session is repeated. store: writable memory of a message store that gets every packet. Raises RuntimeError when a line cannot be opened.
+        """
+
+    def poll(self, now_ns: int) -> int:
+        """
+        Send what is due by then, at most one batch; returns when to come again.
+        """
+
+    def cut(self, now_ns: int) -> None:
+        """End the session with what has been sent; for the thread that polls."""
+
+    def run(self) -> None:
+        """Send until all is over, without the interpreter lock."""
+
+    def stop(self) -> None:
+        """End the session soon; for other threads."""
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def messages(self) -> int: ...
+
+    @property
+    def packets(self) -> int:
+        """Data packets so far, of one line."""
+
+    @property
+    def sending_ns(self) -> int:
+        """From the first packet to the last."""
+
+    @property
+    def counts(self) -> dict:
+        """What each line did, by name; exact once it is over."""
