@@ -24,10 +24,11 @@ PATIENT = {"takeover_s": 10.0}
 Writer = _core.ChannelWriter
 
 
-def publish(writer: Writer, first: int, count: int) -> None:
+def publish(writer: Writer, first: int, count: int, flags: int = 0) -> None:
     """Publish messages of three records each; a record's order_id is its number, its size the place in it."""
     records = np.repeat(patterned(first, count), PER_MESSAGE)
     records["size"] = np.tile(np.arange(PER_MESSAGE), count)
+    records["flags"] = flags
     writer.write(MBO, records.view(np.uint8), first & 0xFFFFFFFF, records_per_message=PER_MESSAGE)
     writer.set_next_sequence(first + count)
     writer.heartbeat()
@@ -219,6 +220,40 @@ def test_orders_that_nobody_delivered_leave_mbo_flagged(both: tuple[Writer, Writ
     assert {batch.state for batch in batches} == {FeedState.STALE}
     assert (batches[0].records["flags"] & 4 == 4).all()
     assert consumer.state == FeedState.LIVE  # the book table is right
+
+
+def test_snapshot_repairs_what_nobody_delivered(both: tuple[Writer, Writer, Consumer]) -> None:
+    """The only channel left lost messages; its snapshot comes, though numbered before, and then LIVE."""
+    a, b, consumer = both
+    a.release()
+    publish(b, 1, 5)
+    b.event(GAP_LOST, STALE, LIVE, 6, 8)
+    b.set_state(STALE)
+    publish(b, 9, 3)
+    publish(b, 10, 1, flags=32 | 8 | 4)
+    b.set_state(LIVE)
+    publish(b, 12, 2)
+    batches = drained(consumer)
+    assert numbers(batches) == [*range(1, 6), 9, 10, 11, 10, 12, 13]
+    assert [batch.state for batch in batches] == [FeedState.LIVE, FeedState.STALE, FeedState.LIVE]
+
+
+def test_snapshot_of_one_is_not_delivered_beside_the_live_other(
+    both: tuple[Writer, Writer, Consumer],
+) -> None:
+    """One repairs itself while the other is LIVE and ahead: the consumer sees nothing of it."""
+    a, b, consumer = both
+    publish(a, 1, 5)
+    publish(b, 1, 20)
+    a.event(GAP_LOST, STALE, LIVE, 6, 8)
+    a.set_state(STALE)
+    publish(a, 9, 3)
+    publish(a, 15, 1, flags=32 | 8 | 4)
+    a.set_state(LIVE)
+    publish(a, 16, 10)
+    batches = drained(consumer)
+    assert numbers(batches) == list(range(1, 26))
+    assert {batch.state for batch in batches} == {FeedState.LIVE}
 
 
 def test_sequence_numbers_beyond_32_bits(both: tuple[Writer, Writer, Consumer]) -> None:

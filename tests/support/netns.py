@@ -1,10 +1,12 @@
 """Two network namespaces joined by a veth pair, for tests that are root; gone when the block is left."""
 
 import contextlib
+import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,53 @@ def veth_pair(tag: str) -> Iterator[Veth]:
     finally:
         for namespace in (pair.sender, pair.receiver):
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=30)
+
+
+@contextlib.contextmanager
+def two_receivers(tag: str) -> Iterator[tuple[Veth, Veth]]:
+    """Make a sender's namespace and two receivers', all on one bridge: two hosts that take the same lines."""
+    name = f"fh{os.getpid()}{tag}"
+    sender = f"{name}S"
+    pairs = (
+        Veth(sender, f"{name}1", "198.18.0.1", "198.18.0.2", "vS1", "vR"),
+        Veth(sender, f"{name}2", "198.18.0.1", "198.18.0.3", "vS2", "vR"),
+    )
+    try:
+        _ip("netns", "add", sender)
+        # Without a querier a snooping bridge would forget who has joined.
+        _ip("-n", sender, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        _ip("-n", sender, "addr", "add", "198.18.0.1/24", "dev", "br0")
+        for device in ("lo", "br0"):
+            _ip("-n", sender, "link", "set", device, "up")
+        _ip("-n", sender, "route", "add", "239.0.0.0/8", "dev", "br0")
+        for pair in pairs:
+            _ip("netns", "add", pair.receiver)
+            _ip(
+                *("link", "add", pair.sender_device, "netns", sender),
+                *("type", "veth", "peer", "name", pair.receiver_device, "netns", pair.receiver),
+            )
+            _ip("-n", sender, "link", "set", pair.sender_device, "master", "br0", "up")
+            _ip(
+                *("-n", pair.receiver, "addr", "add", f"{pair.receiver_address}/24"),
+                *("dev", pair.receiver_device),
+            )
+            for device in ("lo", pair.receiver_device):
+                _ip("-n", pair.receiver, "link", "set", device, "up")
+            _ip("-n", pair.receiver, "route", "add", "239.0.0.0/8", "dev", pair.receiver_device)
+        yield pairs
+    finally:
+        for namespace in (sender, pairs[0].receiver, pairs[1].receiver):
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=30)
+
+
+@contextlib.contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Put this thread into a network namespace: sockets made here stay there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as home, Path("/run/netns", namespace).open() as there:
+        if libc.setns(there.fileno(), 0x40000000):
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        try:
+            yield
+        finally:
+            libc.setns(home.fileno(), 0x40000000)
