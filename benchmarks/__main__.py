@@ -13,6 +13,7 @@ def main() -> None:
         sys.exit(f"no benchmark {unknown[0]!r}: {', '.join(NAMES)} are there")
     for name in names:
         print(f"== {name}", flush=True)
+        sys.argv = [name]  # its own options are for a run by itself
         importlib.import_module(f"benchmarks.bench_{name}").main()
 
 

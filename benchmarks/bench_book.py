@@ -1,11 +1,12 @@
 """Decode + all books against itch-book and itchcpp, same file: interleaved, pinned, ratios of paired rounds.
 
-    python benchmarks/bench_book.py [--file DAY.itch] [--messages 10000000] [--rounds 7] [--cpu 1]
-    python benchmarks/bench_book.py --scaling        # cost against live orders, symbols, levels
-    python benchmarks/bench_book.py --callgrind      # instructions per message, bytes per live order
+    python -m benchmarks book
+    python -m benchmarks.bench_book [--file DAY.itch] [--messages 10000000] [--rounds 7] [--cpu 1]
+    python -m benchmarks.bench_book --scaling        # cost against live orders, symbols, levels
+    python -m benchmarks.bench_book --callgrind      # instructions per message, bytes per live order
 
-Processor time of the measured thread, file mapped and touched before the clock. A table goes to stdout;
-JSON, the table and a plot to benchmarks/results/.
+Processor time of the measured thread, file mapped and touched before the clock. Each run of ours is paired
+with a run of itch-book right before it. Table to stdout; JSON, table and plot to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-BUILD = RESULTS / "build"
+from benchmarks.harness import RESULTS, build, simulated_day, write_json
 
 OURS = {
     "look-ahead over the file": ["--packet", "4096"],
@@ -31,7 +30,7 @@ OURS = {
     "look-ahead, mbp-1 + trades published": ["--packet", "4096", "--publish"],
     "packets of 4, mbp-1 + trades published": ["--packet", "4", "--publish"],
 }
-TARGETS = dict(zip(OURS, (0.27, 0.35, 0.40, 0.35, 0.42), strict=True))
+BOUNDS = dict(zip(OURS, (0.27, 0.35, 0.40, 0.35, 0.42), strict=True))
 
 PEERS = {
     "itch-book": """
@@ -60,32 +59,6 @@ print((time.process_time() - start) * 1e9 / int(sys.argv[2]))
 }
 
 
-def build(march: str = "native", name: str = "book_bench") -> Path:
-    """Compile the driver."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    out = BUILD / name
-    source = ROOT / "benchmarks" / "book_bench.cpp"
-    flags = ["-std=gnu++20", "-O3", f"-march={march}", f"-I{ROOT / 'feedhandler' / 'core'}"]
-    subprocess.run(["c++", *flags, str(source), "-o", str(out)], check=True)
-    return out
-
-
-def simulate(path: Path, messages: int, symbols: int) -> Path:
-    """Write a simulated day, once."""
-    if not path.exists():
-        command = [
-            sys.executable,
-            "-c",
-            "from feedhandler.cli import main; main()",
-            "simulate",
-            "--output",
-            str(path),
-        ]
-        command += ["--messages", str(messages), "--symbols", str(symbols), "--seed", "1"]
-        subprocess.run(command, check=True, cwd=ROOT)
-    return path
-
-
 def pinned(command: list[str], cpu: int) -> str:
     """Run on one processor."""
     return subprocess.run(
@@ -98,53 +71,85 @@ def measure(driver: Path, file: Path, options: list[str], cpu: int) -> dict[str,
     return dict(json.loads(pinned([str(driver), str(file), *options], cpu)))
 
 
-def compare(driver: Path, file: Path, messages: int, rounds: int, cpu: int) -> dict[str, list[float]]:
-    """Everything once a round, in turn."""
-    times: dict[str, list[float]] = {}
+def measure_peer(name: str, file: Path, messages: int, cpu: int) -> float | None:
+    """Nanoseconds per message of one run of a peer; None when it is not installed or failed."""
+    try:
+        return float(pinned([sys.executable, "-c", PEERS[name], str(file), str(messages)], cpu))
+    except subprocess.CalledProcessError as error:
+        print(f"{name}: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+
+
+def compare(driver: Path, file: Path, messages: int, rounds: int, cpu: int) -> dict[str, list[list[float]]]:
+    """Pairs (nanoseconds per message, that of itch-book right before), everything once a round, in turn."""
+    pairs: dict[str, list[list[float]]] = {}
     for _ in range(rounds):
         for name, options in OURS.items():
-            times.setdefault(name, []).append(measure(driver, file, options, cpu)["ns_per_message"])
-        for name, code in PEERS.items():
-            try:
-                spent = float(pinned([sys.executable, "-c", code, str(file), str(messages)], cpu))
-            except subprocess.CalledProcessError as error:
-                print(f"{name}: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-                continue
-            times.setdefault(name, []).append(spent)
-    return times
+            base = measure_peer("itch-book", file, messages, cpu)
+            if base is None:
+                sys.exit("itch-book is needed to compare with: pip install '.[bench]'")
+            pairs.setdefault(name, []).append([measure(driver, file, options, cpu)["ns_per_message"], base])
+        if (spent := measure_peer("itchcpp", file, messages, cpu)) is not None:
+            pairs.setdefault("itchcpp", []).append([spent, base])
+    return pairs
 
 
-def table(times: dict[str, list[float]]) -> str:
-    """Medians, and medians of the ratios to itch-book of the same round."""
-    base = times["itch-book"]
-    lines = ["| | ns/message, median | least | ratio to itch-book | asked for |", "|---|---|---|---|---|"]
-    for name, values in times.items():
-        ratio = statistics.median(a / b for a, b in zip(values, base, strict=False))
-        target = f"{TARGETS[name]:.2f}" if name in TARGETS else ""
+def summarize(pairs: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]:
+    """Median figures; median and quartiles of the ratios of the pairs; what is asked for."""
+    out = {}
+    for name, values in pairs.items():
+        ratios = [ours / base for ours, base in values]
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        out[name] = {
+            "ns_per_message": statistics.median(ours for ours, _ in values),
+            "ratio": statistics.median(ratios),
+            "ratio_low": low,
+            "ratio_high": high,
+        }
+        if name in BOUNDS:
+            out[name]["asked"] = BOUNDS[name]
+    return out
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """One line for each way of running."""
+    lines = ["| | ns/message | ratio to itch-book | quartiles | asked: at most |", "|---|---|---|---|---|"]
+    for name, row in rows.items():
+        asked = f"{row['asked']:.2f}" if "asked" in row else ""
         lines.append(
-            f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} | {ratio:.3f} | {target} |"
+            f"| {name} | {row['ns_per_message']:.1f} | {row['ratio']:.2f} "
+            f"| {row['ratio_low']:.2f}-{row['ratio_high']:.2f} | {asked} |"
         )
     return "\n".join(lines)
 
 
-def plot(times: dict[str, list[float]], path: Path) -> None:
-    """Bars of the medians."""
+def plot(rows: dict[str, dict[str, float]], path: Path) -> None:
+    """Bars of the ratios with their quartiles, and what is asked for as a mark."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = list(times)[::-1]
+    names = list(rows)[::-1]
+    ratios = [rows[name]["ratio"] for name in names]
+    spread = [
+        [rows[name]["ratio"] - rows[name]["ratio_low"] for name in names],
+        [rows[name]["ratio_high"] - rows[name]["ratio"] for name in names],
+    ]
     figure, axes = plt.subplots(figsize=(9, 4))
-    axes.barh(names, [statistics.median(times[name]) for name in names])
-    axes.set_xlabel("nanoseconds per message (processor time, one thread)")
+    axes.barh(names, ratios, xerr=spread, capsize=3)
+    asked = [(row["asked"], name) for name, row in rows.items() if "asked" in row]
+    axes.plot(*zip(*asked, strict=True), "|", color="black", markersize=22, label="asked: at most")
+    axes.axvline(1, color="grey", linewidth=1)
+    axes.set_xlabel("time per message as a ratio to itch-book (median and quartiles of pairs)")
+    axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def callgrind(file: Path, cpu: int) -> str:
     """Instructions per message (two lengths, so that start-up cancels out); bytes per live order."""
-    driver = build("x86-64-v3", "book_bench_v3")  # valgrind knows no AVX-512
+    driver = build("book_bench", "-march=x86-64-v3")  # valgrind knows no AVX-512
     lines = []
     for name, options in OURS.items():
         counts = []
@@ -164,7 +169,7 @@ def callgrind(file: Path, cpu: int) -> str:
             counts.append(int(count))
         lines.append(f"{name}: {(counts[1] - counts[0]) / 1e6:.0f} instructions per message")
     for limit in (1_000_000, 5_000_000):
-        run = measure(build(), file, ["--packet", "4096", "--limit", str(limit)], cpu)
+        run = measure(build("book_bench"), file, ["--packet", "4096", "--limit", str(limit)], cpu)
         per_order = run["rss_kib"] * 1024 / max(run["orders"], 1)
         lines.append(f"{run['orders']:,.0f} live orders: {per_order:.0f} bytes each, whole process growth")
     return "\n".join(lines)
@@ -214,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--file", type=Path, default=RESULTS / "day.itch")
+    parser.add_argument("--file", type=Path, help="a BinaryFILE instead of the simulated day")
     parser.add_argument("--messages", type=int, default=10_000_000)
     parser.add_argument("--symbols", type=int, default=8_000)
     parser.add_argument("--rounds", type=int, default=7)
@@ -223,26 +228,25 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    driver = build()
+    driver = build("book_bench")
     if options.scaling:
         found = scaling(driver, options.cpu, max(1, options.rounds // 2))
         (RESULTS / "book_scaling.json").write_text(json.dumps(found, indent=1))
         plot_scaling(found, RESULTS / "book_scaling.png")
         return
-    file = simulate(options.file, options.messages, options.symbols)
+    file = options.file or simulated_day(options.messages, options.symbols)
     if options.callgrind:
         text = callgrind(file, options.cpu)
         print(text)
         (RESULTS / "book_instructions.txt").write_text(text + "\n")
         return
-    times = compare(driver, file, options.messages, options.rounds, options.cpu)
-    text = table(times)
+    pairs = compare(driver, file, options.messages, options.rounds, options.cpu)
+    rows = summarize(pairs)
+    text = table(rows)
     print(text)
     (RESULTS / "book.md").write_text(text + "\n")
-    (RESULTS / "book.json").write_text(
-        json.dumps({"load": os.getloadavg(), "ns_per_message": times}, indent=1)
-    )
-    plot(times, RESULTS / "book.png")
+    write_json("book", {"rows": rows, "pairs": pairs})
+    plot(rows, RESULTS / "book.png")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ template <class Publisher>
 void measure(Publisher& publisher, const File& file, const Options& options) {
     struct rusage before {};
     ::getrusage(RUSAGE_SELF, &before);
-    book::Reserved<std::byte> table(book::books_file_size, book::Pages::small);
+    book::Reserved<std::byte> table(book::books_file_size, book::Pages::huge);
     record::Normalizer<Publisher> normalizer(publisher, table.data(), {});
     normalizer.set_state(FeedState::live);
     const double start = cpu_ns();
@@ -143,7 +143,7 @@ void measure_published(const File& file, const Options& options) {
 // Books filled first, without the clock; then two million messages of adds and deletions.
 void measure_generated(const Options& options) {
     bench::Generator generator(options.flow);
-    book::Reserved<std::byte> table(book::books_file_size, book::Pages::small);
+    book::Reserved<std::byte> table(book::books_file_size, book::Pages::huge);
     record::NullPublisher nobody;
     record::Normalizer<record::NullPublisher> normalizer(nobody, table.data(), {});
     std::vector<std::uint8_t> bytes;

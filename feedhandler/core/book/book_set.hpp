@@ -29,7 +29,7 @@ class BookSet {
           orders_(limits.orders),
           index_(limits.index_pages, limits.orders),
           deep_(limits.deep_nodes),
-          deep_sides_(std::size_t{table_instruments} * 2, Pages::small) {}
+          deep_sides_(std::size_t{table_instruments} * 2, Pages::huge) {}
 
     TableWriter& table() { return table_; }
     const TableWriter& table() const { return table_; }
@@ -45,8 +45,9 @@ class BookSet {
     // its level, or `refused` when a pool is full: the book is then marked incomplete until the next clear.
     // `place`: of find(), if it still holds.
     static constexpr unsigned refused = ~0u;
-    unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side, std::uint32_t price,
-                 std::uint32_t shares, const Place* place = nullptr) {
+    [[gnu::always_inline]] unsigned add(std::uint64_t reference, std::uint16_t instrument, Side side,
+                                        std::uint32_t price, std::uint32_t shares,
+                                        const Place* place = nullptr) {
         Block& b = block(instrument);
         if (orders_.full()) [[unlikely]]
             return refuse(b);
@@ -57,13 +58,12 @@ class BookSet {
         const KeyMatch match = node.match(key);
         std::uint32_t ahead = 0;
         unsigned rank = match.better;
-        if (match.equal != 0) {
-            ahead = join(node.body.levels[std::countr_zero(match.equal)], handle, shares);
-        } else if (node.full() || (rank == node.size() && is_deep(b, s))) [[unlikely]] {
+        const bool full = node.full() || (rank == node.size() && is_deep(b, s));
+        if (full && match.equal == 0) [[unlikely]] {
             if (!add_beside_deep(b, s, rank, key, handle, shares, ahead)) return refuse(b);
             if (rank >= b.side(s).size()) rank = rank_deep;
         } else {
-            node.insert(rank, key, {shares, 1, handle});
+            ahead = node.add_order(match, key, handle, shares);
         }
         orders_.take();
         orders_[handle] = {ahead, 0, key, shares, reference, instrument, side, {}};
@@ -78,7 +78,26 @@ class BookSet {
     // level had.
     unsigned take(std::uint32_t handle, std::uint32_t shares, const Place* place = nullptr) {
         Order& order = orders_[handle];
-        const bool leaves = shares == order.shares;
+        if (shares == order.shares) return remove(handle, place);
+        Block& b = block(order.instrument);
+        const unsigned s = static_cast<unsigned>(order.side);
+        Node node = b.side(s);
+        const KeyMatch match = node.match(order.key);
+        Level* level = &node.body.levels[std::countr_zero(match.equal | 1u << 15)];
+        unsigned rank = match.better;
+        if (match.equal == 0) [[unlikely]] {
+            const DeepPlace at = deep_.find(deep_side(order.instrument, s), order.key);
+            level = &at.node->body.levels[at.slot];
+            rank = rank_deep;
+        }
+        store(level->size, level->size - shares);
+        order.shares -= shares;
+        return rank;
+    }
+
+    // The whole of an order leaves. What the order says stays readable until the next add.
+    [[gnu::always_inline]] unsigned remove(std::uint32_t handle, const Place* place) {
+        const Order& order = orders_[handle];
         Block& b = block(order.instrument);
         const unsigned s = static_cast<unsigned>(order.side);
         Node node = b.side(s);
@@ -86,24 +105,15 @@ class BookSet {
         unsigned rank = match.better;
         if (match.equal != 0) [[likely]] {
             const auto slot = static_cast<unsigned>(std::countr_zero(match.equal));
-            if (reduce(node.body.levels[slot], handle, order, shares, leaves)) {
-                node.erase(rank, slot);
-                if (is_deep(b, s) && node.size() < view_levels) [[unlikely]]
-                    refill(b, s);
-            }
+            node.erase_if(unlink(node.body.levels[slot], handle, order), rank, slot);
+            if (is_deep(b, s) && node.size() < view_levels) [[unlikely]]
+                refill(b, s);
         } else {
             rank = rank_deep;
-            DeepSide& side = deep_side(order.instrument, s);
-            const DeepPlace place = deep_.find(side, order.key);
-            if (reduce(place.node->body.levels[place.slot], handle, order, shares, leaves)) {
-                deep_.erase(side, place);
-                if (side.count == 0) clear_flag(b, deep_flag(s));
-            }
+            remove_deep(b, s, handle, order);
         }
-        if (leaves) {
-            place != nullptr ? index_.erase(order.reference, *place) : index_.erase(order.reference);
-            orders_.give_back(handle);
-        }
+        place != nullptr ? index_.erase(order.reference, *place) : index_.erase(order.reference);
+        orders_.give_back(handle);
         return rank;
     }
 
@@ -164,23 +174,30 @@ class BookSet {
         return ahead;
     }
 
-    // Returns whether the level is empty now.
-    bool reduce(Level& level, std::uint32_t handle, Order& order, std::uint32_t shares, bool leaves) {
-        store(level.size, level.size - shares);
-        if (!leaves) {
-            order.shares -= shares;
-            return false;
-        }
-        orders_[order.previous].next = order.next;
-        orders_[order.next].previous = order.previous;
-        store(level.tail, level.tail == handle ? order.previous : level.tail);
-        store(level.orders, level.orders - 1);
-        return level.orders == 0;
+    // Takes an order out of its level's queue. Returns whether the level is empty now.
+    bool unlink(Level& level, std::uint32_t handle, const Order& order) {
+        const std::uint32_t previous = order.previous;
+        const std::uint32_t next = order.next;
+        const std::uint32_t orders = level.orders - 1;
+        store(level.size, level.size - order.shares);
+        orders_[previous].next = next;
+        orders_[next].previous = previous;
+        store(level.tail, level.tail == handle ? previous : level.tail);
+        store(level.orders, orders);
+        return orders == 0;
+    }
+
+    [[gnu::noinline]] void remove_deep(Block& b, unsigned s, std::uint32_t handle, const Order& order) {
+        DeepSide& side = deep_side(order.instrument, s);
+        const DeepPlace at = deep_.find(side, order.key);
+        if (!unlink(at.node->body.levels[at.slot], handle, order)) return;
+        deep_.erase(side, at);
+        if (side.count == 0) clear_flag(b, deep_flag(s));
     }
 
     // A level that is new to the block, whose node is full or which lies behind it.
-    bool add_beside_deep(Block& b, unsigned s, unsigned rank, std::uint32_t key, std::uint32_t handle,
-                         std::uint32_t shares, std::uint32_t& ahead) {
+    [[gnu::noinline]] bool add_beside_deep(Block& b, unsigned s, unsigned rank, std::uint32_t key,
+                                           std::uint32_t handle, std::uint32_t shares, std::uint32_t& ahead) {
         DeepSide& side = deep_side(instrument_of(b), s);
         Node node = b.side(s);
         if (rank < node.size()) {
@@ -210,7 +227,7 @@ class BookSet {
     }
 
     // The block must hold the ten best: it is down to nine, and there are more behind.
-    void refill(Block& b, unsigned s) {
+    [[gnu::noinline]] void refill(Block& b, unsigned s) {
         constexpr unsigned wanted = 13;
         DeepSide& side = deep_side(instrument_of(b), s);
         Node node = b.side(s);

@@ -10,6 +10,14 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__SANITIZE_THREAD__)  // gcc
+#define FH_THREAD_SANITIZER
+#elif defined(__has_feature)  // clang
+#if __has_feature(thread_sanitizer)
+#define FH_THREAD_SANITIZER
+#endif
+#endif
+
 namespace fh::book {
 
 inline constexpr unsigned node_levels = 16;
@@ -32,11 +40,22 @@ static_assert(sizeof(NodeLevels) == 320);
 // again behind each.
 template <class T>
 inline void store(T& to, T value) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(FH_THREAD_SANITIZER)
     __atomic_store_n(&to, value, __ATOMIC_RELAXED);
 #else
     *static_cast<volatile T*>(&to) = value;
 #endif
+}
+
+// All ones or all zeros, where the compiler cannot see through it: of a choice between two values it makes a
+// branch, and one that is a toss-up on late data costs more than the rest of the message.
+inline std::uint32_t mask_of(bool condition) {
+    std::uint32_t mask = 0u - static_cast<std::uint32_t>(condition);
+    __asm__("" : "+r"(mask));
+    return mask;
+}
+inline std::uint32_t choose(std::uint32_t mask, std::uint32_t yes, std::uint32_t no) {
+    return no ^ ((yes ^ no) & mask);
 }
 
 struct KeyMatch {
@@ -80,12 +99,13 @@ inline KeyMatch match_key(const std::uint32_t* keys, std::uint16_t used, std::ui
 }
 
 // Sixteen slot numbers, best level first; those past the last level mean nothing.
-struct Permutation {
+struct alignas(16) Permutation {
     std::uint64_t words[2];
 
     unsigned at(unsigned rank) const {
         return static_cast<unsigned>(words[rank / 8] >> (8 * (rank % 8))) & (node_levels - 1);
     }
+    // Rank node_levels changes nothing, so that whether to insert or erase needs no branch.
     void insert(unsigned rank, unsigned slot) {
 #if defined(__SSE4_1__)
         // The shuffle leaves a zero at the rank; all slots behind it move up by one.
@@ -93,6 +113,7 @@ struct Permutation {
         save_vector(
             _mm_or_si128(moved, _mm_and_si128(shuffles().at[rank], _mm_set1_epi8(static_cast<char>(slot)))));
 #else
+        if (rank == node_levels) return;
         const Wide all = load();
         const unsigned bits = 8 * rank;
         const Wide below = all & ((Wide{1} << bits) - 1);
@@ -103,6 +124,7 @@ struct Permutation {
 #if defined(__SSE4_1__)
         save_vector(_mm_shuffle_epi8(load_vector(), shuffles().erase[rank]));
 #else
+        if (rank == node_levels) return;
         const Wide all = load();
         const unsigned bits = 8 * rank;
         const Wide below = all & ((Wide{1} << bits) - 1);
@@ -113,17 +135,19 @@ struct Permutation {
   private:
 #if defined(__SSE4_1__)
     struct Shuffles {
-        __m128i insert[node_levels];
-        __m128i erase[node_levels];
-        __m128i at[node_levels];
+        __m128i insert[node_levels + 1];
+        __m128i erase[node_levels + 1];
+        __m128i at[node_levels + 1];
     };
     static const Shuffles& shuffles() {
         struct Bytes {
-            alignas(16) std::uint8_t insert[node_levels][16], erase[node_levels][16], at[node_levels][16];
+            alignas(16) std::uint8_t insert[node_levels + 1][16];
+            std::uint8_t erase[node_levels + 1][16];
+            std::uint8_t at[node_levels + 1][16];
         };
         static constexpr Bytes bytes = [] {
             Bytes out{};
-            for (unsigned rank = 0; rank < node_levels; ++rank) {
+            for (unsigned rank = 0; rank <= node_levels; ++rank) {
                 for (unsigned i = 0; i < 16; ++i) {
                     const auto byte = static_cast<std::uint8_t>(i);
                     out.insert[rank][i] = i < rank    ? byte
@@ -137,10 +161,15 @@ struct Permutation {
         }();
         return reinterpret_cast<const Shuffles&>(bytes);
     }
-    __m128i load_vector() const { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(words)); }
+    __m128i load_vector() const { return _mm_load_si128(reinterpret_cast<const __m128i*>(words)); }
     void save_vector(__m128i all) {
+#if defined(FH_THREAD_SANITIZER)
         store(words[0], static_cast<std::uint64_t>(_mm_cvtsi128_si64(all)));
         store(words[1], static_cast<std::uint64_t>(_mm_extract_epi64(all, 1)));
+#else
+        // One store, so that the next load of the whole is forwarded from it.
+        *reinterpret_cast<volatile __m128i*>(words) = all;
+#endif
     }
 #else
     __extension__ using Wide = unsigned __int128;
@@ -163,6 +192,31 @@ struct Node {
     KeyMatch match(std::uint32_t key) const { return match_key(body.keys, used, key); }
     std::uint32_t key_at(unsigned rank) const { return body.keys[order.at(rank)]; }
     const Level& level_at(unsigned rank) const { return body.levels[order.at(rank)]; }
+
+    // One more order at the end of its level's queue; the level is opened if it is not there and must then
+    // find room. No branch: whether it is there is a toss-up, and known late. Returns the handle of the order
+    // that was last in the queue, 0 if none.
+    std::uint32_t add_order(const KeyMatch& match, std::uint32_t key, std::uint32_t handle,
+                            std::uint32_t shares) {
+        const std::uint32_t joins = mask_of(match.equal != 0);
+        const std::uint32_t open = ~std::uint32_t{used} << node_levels;
+        const auto slot = static_cast<unsigned>(std::countr_zero(match.equal | open)) % node_levels;
+        Level& level = body.levels[slot];
+        const std::uint32_t ahead = level.tail & joins;
+        store(body.keys[slot], key);
+        store(level.size, (level.size & (std::uint64_t{joins} << 32 | joins)) + shares);
+        store(level.orders, (level.orders & joins) + 1);
+        store(level.tail, handle);
+        order.insert(choose(joins, node_levels, match.better), slot);
+        store(used, static_cast<std::uint16_t>(used | (1u << slot)));
+        return ahead;
+    }
+    // Closes a level if it is empty.
+    void erase_if(bool empty, unsigned rank, unsigned slot) {
+        const std::uint32_t closes = mask_of(empty);
+        order.erase(choose(closes, rank, node_levels));
+        store(used, static_cast<std::uint16_t>(used & ~((closes & 1) << slot)));
+    }
 
     void insert(unsigned rank, std::uint32_t key, Level level) {
         const auto slot = static_cast<unsigned>(std::countr_one(used));

@@ -30,12 +30,12 @@ struct alignas(cache_line) Block {
     std::uint64_t version;   // sequence lock
     std::uint64_t sequence;  // of the last message that changed the book
     std::int64_t ts_event_ns;
-    Permutation order[2];  // by Side
-    std::uint16_t used[2];
-    char trading_status;  // as the exchange sends it (H halted, P paused, Q quotation only, T trading); 0 =
-                          // not told yet
-    std::uint8_t flags;   // BlockFlag
+    std::uint16_t used[2];  // by Side, as the rest
+    char trading_status;    // as the exchange sends it (H halted, P paused, Q quotation only, T trading); 0 =
+                            // not told yet
+    std::uint8_t flags;     // BlockFlag
     std::uint8_t reserved[2];
+    Permutation order[2];
     NodeLevels sides[2];
 
     Node side(unsigned s) { return {sides[s], order[s], used[s]}; }

@@ -72,7 +72,7 @@ class Normalizer {
         }
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
-            ahead_.fetch(batch);
+            ahead_.fetch(batch, publisher_.schema_mask() != 0);
             for (const Message& message : batch) {
                 apply(first_sequence, message);
                 if (settings_.trading_events) tell_trading(first_sequence, message);
@@ -204,7 +204,16 @@ class Normalizer {
         const std::uint32_t handle = books_.find(m.reference(), place);
         if (handle == 0) [[unlikely]]
             return unknown_order();
-        take_off(handle, books_.order(handle).shares, &place);
+        const book::Order order = books_.order(handle);
+        book::Block& block = books_.block(order.instrument);
+        book::TableWriter::begin(block);
+        const unsigned rank = books_.remove(handle, &place);
+        end(block);
+        if (!wanted(block)) return;
+        cancelled(order, order.shares, dbn::f_last);
+        levels(order.instrument, block,
+               {price_1e9(order.price()), order.shares, 'C', letter(order.side), rank}, rank);
+        publisher_.commit();
     }
 
     void cancel(decode::OrderCancel m) {
@@ -457,7 +466,11 @@ class Normalizer {
 
     void mbo(std::uint16_t instrument, char action, char side, std::uint64_t order_id, std::int64_t price,
              std::uint32_t size, unsigned flags) {
-        if (!publishes(dbn::Schema::mbo)) return;
+        if (publishes(dbn::Schema::mbo)) write_mbo(instrument, action, side, order_id, price, size, flags);
+    }
+    // Records are written out of line: in every message's code they would crowd the books' out of the cache.
+    [[gnu::noinline]] void write_mbo(std::uint16_t instrument, char action, char side, std::uint64_t order_id,
+                                     std::int64_t price, std::uint32_t size, unsigned flags) {
         void* memory = publisher_.claim(dbn::Schema::mbo, stamp_.sequence_low());
         auto& out = begin_record<dbn::Mbo>(memory, dbn::RType::mbo, stamp_, instrument);
         out.order_id = order_id;
@@ -494,19 +507,21 @@ class Normalizer {
 
     // Of the views that cover rank `changed`, the best one at which something changed.
     void levels(std::uint16_t instrument, book::Block& block, const Action& action, unsigned changed) {
-        if (changed < 1 && publishes(dbn::Schema::mbp_1)) {
-            void* memory = publisher_.claim(dbn::Schema::mbp_1, stamp_.sequence_low());
-            auto& out = begin_record<dbn::Mbp1>(memory, dbn::RType::mbp_1, stamp_, instrument);
-            fill_action(out.event, stamp_, action, 1);
-            fill_level(out.level, block, 0);
-        }
-        if (changed < book::view_levels && publishes(dbn::Schema::mbp_10)) {
-            void* memory = publisher_.claim(dbn::Schema::mbp_10, stamp_.sequence_low());
-            auto& out = begin_record<dbn::Mbp10>(memory, dbn::RType::mbp_10, stamp_, instrument);
-            fill_action(out.event, stamp_, action, book::view_levels);
-            for (unsigned rank = 0; rank < book::view_levels; ++rank)
-                fill_level(out.levels[rank], block, rank);
-        }
+        if (changed < 1 && publishes(dbn::Schema::mbp_1)) write_mbp_1(instrument, block, action);
+        if (changed < book::view_levels && publishes(dbn::Schema::mbp_10))
+            write_mbp_10(instrument, block, action);
+    }
+    [[gnu::noinline]] void write_mbp_1(std::uint16_t instrument, book::Block& block, const Action& action) {
+        void* memory = publisher_.claim(dbn::Schema::mbp_1, stamp_.sequence_low());
+        auto& out = begin_record<dbn::Mbp1>(memory, dbn::RType::mbp_1, stamp_, instrument);
+        fill_action(out.event, stamp_, action, 1);
+        fill_level(out.level, block, 0);
+    }
+    [[gnu::noinline]] void write_mbp_10(std::uint16_t instrument, book::Block& block, const Action& action) {
+        void* memory = publisher_.claim(dbn::Schema::mbp_10, stamp_.sequence_low());
+        auto& out = begin_record<dbn::Mbp10>(memory, dbn::RType::mbp_10, stamp_, instrument);
+        fill_action(out.event, stamp_, action, book::view_levels);
+        for (unsigned rank = 0; rank < book::view_levels; ++rank) fill_level(out.levels[rank], block, rank);
     }
 
     // ---- small things
