@@ -90,7 +90,7 @@ class GlimpseSettings:
 
 
 class Client:
-    """One connection: the session, and how much of the image is on its way. Knows neither sockets nor clocks."""
+    """One connection: its session and the rest of its image. Knows neither sockets nor clocks."""
 
     def __init__(
         self, images: StoreImages, settings: GlimpseSettings, counters: GlimpseCounters, now_s: float

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from feedhandler.errors import NotInThisBuildError, UsageError
+from feedhandler.errors import UsageError
 from feedhandler.replay import dbn_files, options, report
 from feedhandler.replay.player import Played, Player
 from feedhandler.replay.source import Source, open_source
@@ -80,7 +80,7 @@ def checked(
     help="Probability that a re-request, or a reply, is lost; it is asked again until all is given.",
 )
 @click.option("--no-rewind", is_flag=True, help="No re-request server: what both lines lose stays lost.")
-@click.option("--snapshot", is_flag=True, help="Offer a snapshot server (not in this build).")
+@click.option("--snapshot", is_flag=True, help="Offer a snapshot server: it repairs what is lost for good.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all faults: same seed, same bytes.")
 @click.option(
     "--speed",
@@ -179,8 +179,6 @@ def command(
       feedhandler replay day.pcap --schema mbo --dbn out/ --dump-books books.csv
       feedhandler replay day.pcap --send A=239.1.1.1:26477,B=239.1.1.2:26477 --rewind 127.0.0.1:26500
     """
-    if snapshot:
-        raise NotInThisBuildError("--snapshot: a snapshot server is not in this build")
     if speed is not None and not 0 < speed < float("inf"):
         raise UsageError(f"--speed: {speed:g} is not a factor above 0")
     chosen = options.ReplayOptions(
@@ -191,6 +189,7 @@ def command(
         ),
         drop_rewind=drop_rewind,
         rewind=not no_rewind,
+        snapshot=snapshot,
         seed=seed,
         symbols=symbols or (),
         trading_day=trading_day,
@@ -204,7 +203,7 @@ def command(
         return _play(open_source(path), chosen, speed, dbn_directory, dump_books, as_json=as_json)
     for name, given in (
         ("--dbn", dbn_directory), ("--dump-books", dump_books), ("--schema", schemas), ("--symbols", symbols),
-        ("--no-rewind", no_rewind), ("--drop-rewind", drop_rewind),
+        ("--no-rewind", no_rewind), ("--drop-rewind", drop_rewind), ("--snapshot", snapshot),
     ):  # fmt: skip
         if given:
             raise UsageError(f"{name}: has no meaning with --send, which plays nothing in this process")

@@ -121,6 +121,4 @@ def _not_in_this_build(config: Config) -> list[tuple[str, str]]:
     found = []
     if config.receive.mode != "socket":
         found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; only "socket" is'))
-    if config.recovery.snapshot:
-        found.append(("recovery.snapshot", "the snapshot client is not in this build; leave the table out"))
     return found

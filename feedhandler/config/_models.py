@@ -70,9 +70,14 @@ class Snapshot(Table):
     """The snapshot server (GLIMPSE over SoupBinTCP)."""
 
     address: checks.ServerEndpoint = "127.0.0.1:26600"
-    username: str = "user"
+    username: Annotated[str, Field(max_length=6, pattern=r"^[ -~]*$")] = "user"
     password_file: str = "/run/credentials/feedhandler@xnas-itch.service/glimpse"  # noqa: S105 - a path
     first_to_apply_offset: Annotated[int, Field(ge=0, le=1)] = 0
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """(IPv4 address, port)."""
+        return checks.split_endpoint(self.address)
 
 
 class Recovery(Table):

@@ -19,7 +19,9 @@ namespace fh {
 //             optionally on_lookahead(messages).
 // Host:       on_event(event): shows states and events to the outside; a state must be visible there when it
 // returns,
-//             send_request(server, datagram): sends a re-request of 20 bytes.
+//             send_request(server, datagram): sends a re-request of 20 bytes,
+//             and where there are snapshots start_snapshot(now_ns): asks for one, answered by the arbiter's
+//             on_snapshot or on_snapshot_failed; snapshot_books(): the books of the one that is ready.
 // Both are called on the receive thread only and must outlive the pipeline.
 template <class Normalizer, class Host>
 class Pipeline {
@@ -51,6 +53,13 @@ class Pipeline {
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         host_.send_request(server, datagram);
+    }
+
+    void start_snapshot(std::int64_t now_ns) requires requires(Host& h) { h.start_snapshot(now_ns); }
+    { host_.start_snapshot(now_ns); }
+    void on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t now_ns) {
+        if constexpr (requires { host_.snapshot_books(); })
+            normalizer_.on_snapshot(host_.snapshot_books(), first_to_apply, covered, now_ns);
     }
 
   private:

@@ -19,6 +19,8 @@ _EVENTS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     6: ("line_up", "info", ("line",)),
     7: ("session_start", "info", ("session", "next_sequence")),
     8: ("session_end", "info", ("session", "next_sequence")),
+    9: ("snapshot_begin", "info", ("next_sequence",)),
+    10: ("snapshot_end", "info", ("first_to_apply",)),
 }
 
 
@@ -36,9 +38,13 @@ def log_events(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> N
         name, level, fields = _EVENTS.get(event["type"], ("event", "info", ("type",)))
         if name == "state" and STATES[event["state"]] == "STALE":
             level = "warning"
+        if name == "snapshot_end" and not event["first"]:
+            level = "warning"
         getattr(log, level)(
             name, ts=event["ts_ns"], **{field: _value(event, field, config) for field in fields}
         )
+    if failure := feed.take_snapshot_failure():
+        log.warning("snapshot_failed", reason=failure)
     if repairs > REPAIRS_LOGGED_AT_ONCE:
         log.warning("holes open and close too often to log each", not_logged=repairs - REPAIRS_LOGGED_AT_ONCE)
 
@@ -56,4 +62,4 @@ def _value(event: dict[str, Any], field: str, config: Config) -> Any:
         return config.line[event["line"]].name
     if field == "session":
         return event["session"].rstrip()
-    return event["first"] if field == "next_sequence" else event[field]
+    return event["first"] if field in ("next_sequence", "first_to_apply") else event[field]

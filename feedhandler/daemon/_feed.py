@@ -8,10 +8,12 @@ from zoneinfo import ZoneInfo
 
 from feedhandler import _core
 from feedhandler.config import Config
+from feedhandler.config._models import Snapshot
 from feedhandler.daemon._host_network import is_here
 from feedhandler.errors import RunError, UsageError
 
 EXCHANGE_TIME = ZoneInfo("America/New_York")
+MOST_PASSWORD = 10  # characters, SoupBinTCP
 LONGEST_RUN_DAYS = 1000
 """For so long a daemon knows the calendar; it is worked out at the start."""
 
@@ -52,11 +54,30 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
             ring_bytes=config.publish.ring_mib << 20,
             symbols=config.publish.symbols,
             journal_ring_bytes=config.journal.ring_mib << 20 if config.journal.directory else 0,
+            snapshot=snapshot_login(recovery.snapshot) if recovery.snapshot else None,
+            first_to_apply_offset=recovery.snapshot.first_to_apply_offset if recovery.snapshot else 0,
         )
     except MemoryError as error:
         raise RunError("not enough memory for the books and buffers of the channel") from error
     except RuntimeError as error:
         raise RunError(str(error)) from error
+
+
+def snapshot_login(snapshot: Snapshot) -> tuple[str, int, str, str]:
+    """Return (address, port, user name, password) of the snapshot server; the password is read from its file.
+
+    Raises UsageError when the file cannot be read or what it holds does not fit a login.
+    """
+    key, path = "recovery.snapshot.password_file", snapshot.password_file
+    try:
+        password = Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise UsageError(f'{key}: "{path}": {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f'{key}: "{path}" holds more than ASCII') from error
+    if len(password) > MOST_PASSWORD:
+        raise UsageError(f'{key}: "{path}" holds {len(password)} characters, at most {MOST_PASSWORD}')
+    return (*snapshot.host_port, snapshot.username, password)
 
 
 def trading_days(setting: str) -> list[tuple[int, int]]:

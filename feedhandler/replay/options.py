@@ -50,6 +50,7 @@ class ReplayOptions:
     faults: Faults = field(default_factory=Faults)
     drop_rewind: float = 0.0  # probability for a request, and for a reply
     rewind: bool = True
+    snapshot: bool = False
     seed: int = 0
     symbols: tuple[str, ...] = ()  # empty: all
     trading_day: date | None = None  # None: the capture's

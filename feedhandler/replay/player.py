@@ -167,6 +167,7 @@ class Player:
             corrupt=faults.corrupt,
             drop_burst=faults.drop_burst,
             rewind=options.rewind,
+            snapshot=options.snapshot,
             drop_rewind=options.drop_rewind,
             attempts=attempts(options.drop_rewind),
             seed=options.seed,

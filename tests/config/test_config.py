@@ -198,23 +198,12 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
     assert error_of(tmp_path, DOCUMENTED + addition) == f"feed.toml: {message}"
 
 
-SNAPSHOT = '[recovery.snapshot]\naddress = "127.0.0.1:26600"\nusername = "u"\npassword_file = "p"\n'
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (
             DOCUMENTED.replace('mode = "socket"', 'mode = "xdp"'),
             'receive.mode: "xdp" is not in this build; only "socket" is',
-        ),
-        (
-            MINIMAL + SNAPSHOT,
-            "recovery.snapshot: the snapshot client is not in this build; leave the table out",
-        ),
-        (
-            MINIMAL + "[recovery.snapshot]\n",
-            "recovery.snapshot: the snapshot client is not in this build; leave the table out",
         ),
     ],
 )

@@ -162,10 +162,13 @@ def test_too_many_clients_and_too_many_logins_are_turned_away() -> None:
 
 def test_rubbish_closes_the_connection() -> None:
     """What is not SoupBinTCP is not listened to."""
-    with filled(10) as store, serving(store) as server:
-        with socket.create_connection(server.address, timeout=5) as connection:
-            connection.sendall(struct.pack(">H", 60000) + b"x")
-            assert connection.recv(10) == b""
+    with (
+        filled(10) as store,
+        serving(store) as server,
+        socket.create_connection(server.address, timeout=5) as connection,
+    ):
+        connection.sendall(struct.pack(">H", 60000) + b"x")
+        assert connection.recv(10) == b""
 
 
 def test_a_port_in_use_is_one_line() -> None:

@@ -90,7 +90,6 @@ def capture(tmp_path: Path) -> Path:
         (["--group", "10.0.0.1:5000"], '--group: "10.0.0.1:5000": 10.0.0.1 is not an IPv4 multicast address'),
         (["--group", "239.1.1.1:5", "--group", "239.1.1.1:5"], "--group: the same group twice"),
         (["--group", "239.1.1.1:5"], "is a BinaryFILE, which has no groups"),
-        (["--snapshot"], "--snapshot: a snapshot server is not in this build"),
         (["--rewind", "127.0.0.1:5"], '--rewind: "127.0.0.1:5" needs --send'),
         (["--dump-books", "/nonexistent/books.csv"], '--dump-books: "/nonexistent/books.csv": No such file'),
         (["--dbn", "/dev/null/dbn"], '--dbn: "/dev/null/dbn": '),

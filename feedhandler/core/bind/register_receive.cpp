@@ -1,5 +1,7 @@
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
@@ -60,6 +62,9 @@ class PollableSource {
     std::vector<Datagram> batch_;
 };
 
+// Address, port, user name, password.
+using SnapshotText = std::tuple<std::string, std::uint16_t, std::string, std::string>;
+
 // The settings come one by one by keyword: what is missing or misspelt is an error.
 void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& lines,
                const std::vector<std::pair<std::string, std::uint16_t>>& servers, int cpu, bool spin,
@@ -71,7 +76,8 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
                std::uint16_t publisher_id,
                const std::vector<std::pair<std::int64_t, std::uint32_t>>& trading_days,
                std::uint64_t ring_bytes, const std::vector<std::string>& symbols,
-               std::uint64_t journal_ring_bytes) {
+               std::uint64_t journal_ring_bytes,
+               const std::optional<SnapshotText>& snapshot, std::uint64_t first_to_apply_offset) {
     receive::FeedSettings s;
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
@@ -109,6 +115,12 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.normalizer.exchange = dataset.substr(0, dataset.find('.'));
     s.normalizer.symbols = symbols;
     s.journal_ring_bytes = journal_ring_bytes;
+    if (snapshot) {
+        const auto& [address, port, username, password] = *snapshot;
+        s.snapshot = snapshot::LoaderSettings{address, port, username, password, s.normalizer.limits};
+        s.sequence.snapshot = true;
+        s.sequence.first_to_apply_offset = first_to_apply_offset;
+    }
     const nb::gil_scoped_release nogil;
     new (self) receive::Feed(s);
 }
@@ -140,6 +152,7 @@ void register_feed(nb::module_& m) {
              nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
              nb::arg("publisher_id"), nb::arg("trading_days"), nb::arg("ring_bytes"), nb::arg("symbols"),
              nb::arg("journal_ring_bytes") = 0,
+             nb::arg("snapshot") = nb::none(), nb::arg("first_to_apply_offset") = 0,
              "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
              "cannot.")
         .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),
@@ -156,6 +169,8 @@ void register_feed(nb::module_& m) {
         .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })
         .def_prop_ro("memory_locked", &receive::Feed::memory_locked, "Was mlockall granted?")
         .def("events", &feed_events, "Events since the last call, for the log; one thread only.")
+        .def("take_snapshot_failure", &receive::Feed::take_snapshot_failure,
+             "Why the last snapshot could not be loaded, once; empty: nothing new.")
         .def_prop_ro("events_lost", [](receive::Feed& feed) { return feed.events().lost(); })
         .def(
             "granted",

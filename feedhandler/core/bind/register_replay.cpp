@@ -87,6 +87,7 @@ class Replay : public ReplayInput {
         records_ = std::make_unique<replay::RecordBuffers>(settings_.schema_mask, settings_.keep_records);
         normalizer_ = std::make_unique<replay::Runner::Normalizer>(*records_, books_file_->data(),
                                                                    normalizer_settings_);
+        settings_.runner.midnight_ns = midnight_ns;
         runner_ = std::make_unique<replay::Runner>(input(), scanned(), settings_.runner, counters_,
                                                    *normalizer_, *records_);
     }
@@ -211,7 +212,7 @@ void register_replay(nb::module_& m) {
             "__init__",
             [](Replay* self, const nb::object& data, bool binary, const std::vector<GroupText>& groups,
                std::size_t lines, double drop, double duplicate, double reorder, double corrupt,
-               double drop_burst, bool rewind, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
+               double drop_burst, bool rewind, bool snapshot, double drop_rewind, std::uint64_t attempts, std::uint64_t seed,
                std::uint32_t schema_mask, bool keep_records, std::vector<std::string> symbols,
                std::int64_t begin_ns, std::int64_t end_ns, std::uint16_t publisher_id, std::string exchange) {
                 ReplaySettings settings{schema_mask,        keep_records, std::move(symbols), {},
@@ -219,13 +220,14 @@ void register_replay(nb::module_& m) {
                 settings.runner.lines = checked_lines(lines);
                 settings.runner.faults = {drop, drop_burst, duplicate, reorder, corrupt};
                 settings.runner.rewind = rewind;
+                settings.runner.snapshot = snapshot;
                 settings.runner.drop_rewind = drop_rewind;
                 settings.runner.attempts = attempts;
                 settings.runner.seed = seed;
                 new (self) Replay(data, binary, groups, std::move(settings));
             },
             "data"_a, nb::kw_only(), "binary"_a, "groups"_a, "lines"_a, "drop"_a, "duplicate"_a, "reorder"_a,
-            "corrupt"_a, "drop_burst"_a, "rewind"_a, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
+            "corrupt"_a, "drop_burst"_a, "rewind"_a, "snapshot"_a = false, "drop_rewind"_a, "attempts"_a, "seed"_a, "schema_mask"_a,
             "keep_records"_a, "symbols"_a, "begin_ns"_a = replay::Period{}.begin_ns,
             "end_ns"_a = replay::Period{}.end_ns, "publisher_id"_a = 2, "exchange"_a = "XNAS")
         .def("start", &Replay::start, "midnight_ns"_a,

@@ -40,6 +40,10 @@ nb::object event_tuple(const Event& event) {
             return nb::make_tuple("session_start", session, event.first);
         case EventType::session_end:
             return nb::make_tuple("session_end", session, event.first);
+        case EventType::snapshot_begin:
+            return nb::make_tuple("snapshot_begin", event.first);
+        case EventType::snapshot_end:
+            return nb::make_tuple("snapshot_end", event.first);
         default:
             return nb::make_tuple("event", static_cast<int>(event.type));
     }
@@ -63,6 +67,10 @@ struct TraceSink {
     void on_event(const Event& event) {
         trace.append(event_tuple(event));
         states.append(state_name(event.state));
+    }
+    void start_snapshot(std::int64_t) { trace.append(nb::make_tuple("start_snapshot")); }
+    void on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t) {
+        trace.append(nb::make_tuple("splice", first_to_apply, covered));
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         trace.append(nb::make_tuple("request", server, frame::load_be64(datagram.data() + 10),
@@ -100,6 +108,14 @@ class TracedArbiter {
     }
     nb::list on_timer(std::int64_t now_ns) {
         arbiter_.on_timer(now_ns);
+        return take();
+    }
+    nb::list on_snapshot(std::uint64_t number, std::int64_t now_ns) {
+        arbiter_.on_snapshot(number, now_ns);
+        return take();
+    }
+    nb::list on_snapshot_failed(std::int64_t now_ns) {
+        arbiter_.on_snapshot_failed(now_ns);
         return take();
     }
     std::int64_t next_deadline() const { return arbiter_.next_deadline(); }
@@ -170,7 +186,8 @@ void register_sequence(nb::module_& m) {
                const std::string& start, std::uint64_t first_sequence, std::int64_t line_down_ns,
                std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
-               std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps) {
+               std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps, bool snapshot,
+               std::uint64_t first_to_apply_offset) {
                 if (lines > max_lines || servers > max_servers ||
                     session.size() > frame::mold_session_bytes || (start != "live" && start != "beginning")) {
                     throw nb::value_error("Arbiter: lines, servers, session or start out of range");
@@ -182,7 +199,8 @@ void register_sequence(nb::module_& m) {
                     arbitration_ns, timeout_ns,
                     retries,        max_outstanding,
                     requests_per_s, hold_messages,
-                    hold_bytes,     max_gap_messages};
+                    hold_bytes,     max_gap_messages,
+                    snapshot,       first_to_apply_offset};
                 new (self) TracedArbiter(settings, with_timestamps);
             },
             nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers,
@@ -191,10 +209,13 @@ void register_sequence(nb::module_& m) {
             "timeout_ns"_a = defaults.timeout_ns, "retries"_a = defaults.retries,
             "max_outstanding"_a = defaults.max_outstanding, "requests_per_s"_a = defaults.requests_per_s,
             "hold_messages"_a = defaults.hold_messages, "hold_bytes"_a = defaults.hold_bytes,
-            "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false)
+            "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false,
+            "snapshot"_a = false, "first_to_apply_offset"_a = 0)
         .def("on_packet", &TracedArbiter::on_packet, "line"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_reply", &TracedArbiter::on_reply, "server"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_timer", &TracedArbiter::on_timer, "now_ns"_a)
+        .def("on_snapshot", &TracedArbiter::on_snapshot, "number"_a, "now_ns"_a)
+        .def("on_snapshot_failed", &TracedArbiter::on_snapshot_failed, "now_ns"_a)
         .def("counters", &TracedArbiter::counters)
         .def("history", &TracedArbiter::history)
         .def_prop_ro("next_deadline", &TracedArbiter::next_deadline)

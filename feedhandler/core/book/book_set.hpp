@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "book/deep_levels.hpp"
 #include "book/order.hpp"
@@ -129,6 +130,15 @@ class BookSet {
     void clear_orders() {
         orders_.clear();
         index_.clear();
+    }
+
+    // All orders and deeper levels become the other's, and the reverse. The blocks do not: they are to be
+    // copied with them. Both sets must have the same limits.
+    void swap_orders(BookSet& other) {
+        std::swap(orders_, other.orders_);
+        std::swap(index_, other.index_);
+        std::swap(deep_, other.deep_);
+        std::swap(deep_sides_, other.deep_sides_);
     }
 
     // Every level, best first: function(price, size, orders, handle of the order last in the queue).

@@ -27,9 +27,19 @@ class Reserved {
         // Advice only: without transparent huge pages everything works, slower.
         if (pages == Pages::huge) ::madvise(data_, bytes_, MADV_HUGEPAGE);
     }
-    Reserved(const Reserved&) = delete;
-    Reserved& operator=(const Reserved&) = delete;
-    ~Reserved() { ::munmap(base_, bytes_ + huge_page); }
+    Reserved(Reserved&& other) noexcept
+        : bytes_(other.bytes_),
+          base_(std::exchange(other.base_, nullptr)),
+          data_(std::exchange(other.data_, nullptr)) {}
+    Reserved& operator=(Reserved&& other) noexcept {
+        std::swap(bytes_, other.bytes_);
+        std::swap(base_, other.base_);
+        std::swap(data_, other.data_);
+        return *this;
+    }
+    ~Reserved() {
+        if (base_ != nullptr) ::munmap(base_, bytes_ + huge_page);
+    }
 
     T* data() const { return data_; }
     T& operator[](std::size_t i) const { return data_[i]; }

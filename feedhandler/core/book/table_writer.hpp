@@ -63,6 +63,22 @@ class TableWriter {
     // Instrument ids are of a session: in the next one a symbol may have another. The names stay until they
     // are told anew.
     void start_session() { ids_may_move_ = true; }
+    bool ids_may_move() const { return ids_may_move_; }
+
+    // The book in `from`, another table's block, becomes this block's; who it is and who may see it stay.
+    // Between begin and end.
+    static void copy_book(Block& to, Block& from) {
+        constexpr unsigned identity = block_known | block_published;
+        for (unsigned s = 0; s < 2; ++s) {
+            const auto* words = reinterpret_cast<const std::uint64_t*>(&from.sides[s]);
+            auto* out = reinterpret_cast<std::uint64_t*>(&to.sides[s]);
+            for (std::size_t i = 0; i < sizeof(NodeLevels) / 8; ++i) store(out[i], words[i]);
+            for (unsigned i = 0; i < 2; ++i) store(to.order[s].words[i], from.order[s].words[i]);
+            store(to.used[s], from.used[s]);
+        }
+        if (from.trading_status != 0) store(to.trading_status, from.trading_status);
+        set_flags(to, (to.flags & identity) | (from.flags & ~identity));
+    }
 
     static void set_flags(Block& b, unsigned flags) { store(b.flags, static_cast<std::uint8_t>(flags)); }
 

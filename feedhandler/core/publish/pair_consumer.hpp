@@ -232,6 +232,7 @@ class PairConsumer {
     std::uint8_t trusted_state(std::size_t i, std::int64_t now) const {
         const std::uint8_t own = sources_[i]->consumer().state(now);
         if (own != live_state || sources_[i]->trusted(now, takeover_ns_)) return own;
+        if (sources_[i]->left_behind(now, takeover_ns_)) return stale_state;
         for (std::size_t j = 0; j < sources_.size(); ++j)
             if (j != i && sources_[j]->trusted(now, takeover_ns_)) return stale_state;
         return own;

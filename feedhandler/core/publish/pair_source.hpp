@@ -132,7 +132,11 @@ class PairSource {
     bool trusted(std::int64_t now, std::int64_t takeover_ns) const {
         const ChannelReader& channel = consumer_.channel();
         return channel.alive(now) && now - channel.heartbeat_ns() <= takeover_ns &&
-               (behind_since_ == 0 || now - behind_since_ <= takeover_ns);
+               !left_behind(now, takeover_ns);
+    }
+    // Another channel went on, and this one stood still for so long.
+    bool left_behind(std::int64_t now, std::int64_t takeover_ns) const {
+        return behind_since_ != 0 && now - behind_since_ > takeover_ns;
     }
     std::uint64_t seen_next() const { return seen_next_; }
     std::uint64_t session() const { return last_.session; }

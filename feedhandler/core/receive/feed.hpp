@@ -17,6 +17,7 @@
 #include <future>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -35,6 +36,7 @@
 #include "receive/socket.hpp"
 #include "record/normalizer.hpp"
 #include "sequence/settings.hpp"
+#include "snapshot/loader.hpp"
 
 namespace fh::receive {
 
@@ -55,6 +57,7 @@ struct FeedSettings {
     // through many. The calendar is worked out beforehand because the receive thread has no time zones.
     std::vector<TradingDay> trading_days;
     std::uint64_t journal_ring_bytes = 0;  // of the packets for the journal; 0 = there is none
+    std::optional<snapshot::LoaderSettings> snapshot;  // where snapshots come from
 };
 
 inline std::uint32_t host_address(const std::string& text) {
@@ -98,7 +101,10 @@ class Feed {
           normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
           source_(settings.lines, settings.spin),
           requests_(settings.servers),
-          pipeline_(settings.sequence, counters_, normalizer_, *this) {}
+          pipeline_(settings.sequence, counters_, normalizer_, *this),
+          midnight_ns_(settings.normalizer.midnight_ns) {
+        if (settings.snapshot) loader_.emplace(*settings.snapshot);
+    }
     Feed(const Feed&) = delete;
     Feed& operator=(const Feed&) = delete;
     ~Feed() {
@@ -131,6 +137,7 @@ class Feed {
     FeedState state() const { return channel_.state(); }
     bool memory_locked() const { return memory_locked_; }
     EventQueue& events() { return events_; }
+    std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
     SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
 
     // ---- called by the loop
@@ -151,6 +158,8 @@ class Feed {
     }
     std::int64_t next_deadline() const { return pipeline_.arbiter().next_deadline(); }
     void end_turn(std::int64_t now_ns, std::int64_t monotonic_ns) {
+        if (snapshot_pending_) [[unlikely]]
+            look_for_snapshot(now_ns);
         const std::uint64_t next = pipeline_.arbiter().next_sequence();
         if (next != next_sequence_) channel_.set_next_sequence(next_sequence_ = next);
         if (monotonic_ns >= heartbeat_due_ns_) [[unlikely]] {
@@ -172,6 +181,12 @@ class Feed {
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         requests_.send(server, datagram, now_ns_);
     }
+    void start_snapshot(std::int64_t /*now_ns*/) {
+        snapshot_pending_ = true;
+        snapshot_told_ = false;
+        loader_->start(pipeline_.arbiter().session(), midnight_ns_);
+    }
+    book::BookSet& snapshot_books() { return loader_->books(); }
 
   private:
     static publish::ChannelSettings with_books(publish::ChannelSettings channel) {
@@ -190,8 +205,23 @@ class Feed {
         const auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
         if (later == trading_days_.begin()) return;
         const TradingDay& day = *std::prev(later);
-        normalizer_.set_midnight(day.midnight_ns);
+        normalizer_.set_midnight(midnight_ns_ = day.midnight_ns);
         channel_.set_trading_day(day.midnight_ns, day.date);
+    }
+
+    // The books are the loader's until they are spliced in or not wanted any more; then it may let them go.
+    void look_for_snapshot(std::int64_t now_ns) {
+        now_ns_ = now_ns;
+        auto& arbiter = pipeline_.arbiter();
+        const auto result = loader_->result();
+        if (!snapshot_told_ && result != snapshot::Loader::Result::none) {
+            snapshot_told_ = true;
+            result == snapshot::Loader::Result::ready ? arbiter.on_snapshot(loader_->number(), now_ns)
+                                                      : arbiter.on_snapshot_failed(now_ns);
+        }
+        if (arbiter.loading()) return;
+        snapshot_pending_ = false;
+        loader_->release();
     }
 
     void run(std::promise<void>& ready) {
@@ -275,6 +305,10 @@ class Feed {
     RequestSockets requests_;
     Pipeline<Normalizer, Feed> pipeline_;
     EventQueue events_;
+    std::optional<snapshot::Loader> loader_;
+    bool snapshot_pending_ = false;  // the loader works for us, or has what we use
+    bool snapshot_told_ = false;     // the arbiter knows of its result
+    std::int64_t midnight_ns_;       // of the trading day, UTC
 
     std::int64_t now_ns_ = 0;
     std::uint64_t next_sequence_ = 0;  // as the channel shows it

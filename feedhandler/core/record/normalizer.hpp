@@ -91,6 +91,25 @@ class Normalizer {
         if (sequence == 0) books_.table().start_session();
     }
 
+    // The books become those of `image`, a snapshot of everything before `first_to_apply`; `covered` of these
+    // messages were lost and never came. Each book that was or is not empty is told anew. `image` gets the
+    // orders that were here, and is to be destroyed.
+    void on_snapshot(book::BookSet& image, std::uint64_t first_to_apply, std::uint64_t covered,
+                     std::int64_t ts_ns) {
+        counters_.messages += covered;
+        for (std::uint32_t i = 0; i < image.table().symbols(); ++i) {
+            const book::DirectoryEntry& entry = image.table().entry(i);
+            const auto instrument = static_cast<std::uint16_t>(entry.instrument_id);
+            const bool known = (books_.block(instrument).flags & book::block_known) != 0;
+            if (!known || books_.table().ids_may_move())
+                set_name(books_.block(instrument), instrument, entry.symbol);
+        }
+        books_.swap_orders(image);
+        books_.table().for_each_named([&](std::uint16_t instrument) {
+            rebuild_book(instrument, image.block(instrument), first_to_apply - 1, ts_ns);
+        });
+    }
+
   private:
     using Type = decode::Type;
     using Side = book::Side;
@@ -107,6 +126,46 @@ class Normalizer {
         mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
         levels(instrument, block, {}, all_levels);
         publisher_.commit();
+    }
+
+    void rebuild_book(std::uint16_t instrument, book::Block& from, std::uint64_t sequence,
+                      std::int64_t ts_ns) {
+        book::Block& block = books_.block(instrument);
+        const bool told = ((block.flags | from.flags) & book::block_touched) != 0;
+        stamp_ = {sequence, from.ts_event_ns != 0 ? from.ts_event_ns : ts_ns, ts_ns, settings_.publisher_id,
+                  0};
+        book::TableWriter::begin(block);
+        book::TableWriter::copy_book(block, from);
+        end(block);
+        if (!told || !wanted(block)) return;
+        stamp_.quality = dbn::f_snapshot | dbn::f_bad_ts_recv | dbn::f_maybe_bad_book;
+        if (publishes(dbn::Schema::mbo)) tell_orders(instrument);
+        levels(instrument, block, {}, all_levels);
+        publisher_.commit();
+    }
+
+    // R, then every order, bids first, better levels first, in the order of the queues.
+    void tell_orders(std::uint16_t instrument) {
+        std::uint64_t left = 0;
+        for (const Side side : {Side::bid, Side::ask}) {
+            books_.for_each_level(
+                instrument, side,
+                [&](std::uint32_t, std::uint64_t, std::uint32_t orders, std::uint32_t) { left += orders; });
+        }
+        mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, left == 0 ? dbn::f_last : 0);
+        for (const Side side : {Side::bid, Side::ask}) {
+            books_.for_each_level(
+                instrument, side,
+                [&](std::uint32_t price, std::uint64_t, std::uint32_t orders, std::uint32_t tail) {
+                    std::uint32_t handle = tail;
+                    while (books_.order(handle).previous != 0) handle = books_.order(handle).previous;
+                    for (; orders != 0; --orders, handle = books_.order(handle).next) {
+                        const book::Order& order = books_.order(handle);
+                        mbo(instrument, 'A', letter(side), order.reference, price_1e9(price), order.shares,
+                            --left == 0 ? dbn::f_last : 0);
+                    }
+                });
+        }
     }
 
     void apply(std::uint64_t sequence, const Message& message) {

@@ -21,6 +21,7 @@
 #include "replay/record_buffers.hpp"
 #include "replay/rewind_server.hpp"
 #include "replay/scan.hpp"
+#include "replay/snapshot_server.hpp"
 
 namespace fh::replay {
 
@@ -29,6 +30,8 @@ struct RunnerSettings {
     bool copy_to_all = true;       // every packet of the input is offered on each line; else on its own
     receive::Faults faults;        // of each line
     bool rewind = true;            // is there a re-request server
+    bool snapshot = false;         // is there a snapshot server
+    std::int64_t midnight_ns = 0;  // of the trading day, UTC
     double drop_rewind = 0;        // probability for a request, and for a reply
     std::uint64_t attempts = 100;  // how often a request is sent before its messages are given up
     std::uint64_t seed = 0;
@@ -85,6 +88,8 @@ class Runner {
     void send_request(std::size_t /*server*/, std::span<const std::uint8_t, 20> datagram) {
         server_.on_request(datagram, clock_ns_);
     }
+    void start_snapshot(std::int64_t now_ns) { snapshots_.on_request(sent_end_, now_ns); }
+    book::BookSet& snapshot_books() { return snapshots_.books(); }
 
   private:
     static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
@@ -101,6 +106,7 @@ class Runner {
         sequence::Settings out;
         out.lines = settings.lines;
         out.servers = settings.rewind ? 1 : 0;
+        out.snapshot = settings.snapshot;
         out.first_sequence = scan.sessions.empty() ? 0 : scan.sessions.front().first;
         out.timeout_ns = 10 * RewindServer::round_trip_ns;
         out.retries = settings.attempts - 1;
@@ -121,6 +127,7 @@ class Runner {
             ++absurd_;
             return;
         }
+        note_sent();
         const Datagram datagram{packet_.data, packet_.length, packet_.line, settings_.timestamp_kind,
                                 packet_.ts_ns};
         if (!settings_.copy_to_all) {
@@ -133,6 +140,17 @@ class Runner {
             copy.line = line;
             offer(copy);
         }
+    }
+
+    // How far the exchange has come, by the packets of its session.
+    void note_sent() {
+        if (!settings_.snapshot || next_session_ == 0 || packet_.length < frame::mold_header_bytes) return;
+        const InputSession& session = scan_.sessions[next_session_ - 1];
+        if (std::memcmp(session.name.data(), packet_.data, session.name.size()) != 0) return;
+        const std::uint16_t count = frame::load_be16(packet_.data + 18);
+        const std::uint64_t messages = count == frame::mold_end_of_session ? 0 : count;
+        sent_end_ =
+            std::max(sent_end_, std::min(session.end, frame::load_be64(packet_.data + 10) + messages));
     }
 
     // A number too far ahead, which the scan did not believe, is not offered: copies of one packet on two
@@ -167,7 +185,8 @@ class Runner {
         auto& arbiter = pipeline_.arbiter();
         for (;;) {
             const std::int64_t reply_ns = server_.next_due_ns(never);
-            const std::int64_t next_ns = std::min(reply_ns, arbiter.next_deadline());
+            const std::int64_t snapshot_ns = snapshots_.next_due_ns();
+            const std::int64_t next_ns = std::min({reply_ns, snapshot_ns, arbiter.next_deadline()});
             if (next_ns > ns) [[likely]]
                 break;
             clock_ns_ = std::max(clock_ns_, next_ns);
@@ -175,6 +194,9 @@ class Runner {
                 const RewindServer::Reply reply = server_.take();
                 arbiter.on_reply(0, reply.datagram.data(), reply.datagram.size(), clock_ns_,
                                  settings_.timestamp_kind, clock_ns_);
+            } else if (snapshot_ns == next_ns) {
+                const auto number = snapshots_.take();
+                number ? arbiter.on_snapshot(*number, clock_ns_) : arbiter.on_snapshot_failed(clock_ns_);
             } else {
                 arbiter.on_timer(clock_ns_);
             }
@@ -187,6 +209,8 @@ class Runner {
         if (next_session_ > 0) end_session();
         const InputSession& session = scan_.sessions[next_session_++];
         server_.serve(session);
+        snapshots_.serve(session, settings_.midnight_ns);
+        sent_end_ = session.first;
         tell(session, session.first, frame::mold_heartbeat);
     }
 
@@ -197,6 +221,7 @@ class Runner {
         for (auto& line : lossy_) line.flush(clock_ns_, [this](const Datagram& out) { deliver(out); });
         for (auto& line : lossy_) line.recycle();
         const InputSession& session = scan_.sessions[next_session_ - 1];
+        sent_end_ = session.end;
         for (int i = 0; i < most_end_repeats; ++i) {
             tell(session, session.end, frame::mold_end_of_session);
             if (pipeline_.arbiter().state() == FeedState::ended) return;
@@ -219,6 +244,8 @@ class Runner {
     RunnerSettings settings_;
     const RecordBuffers& records_;
     RewindServer server_;
+    SnapshotServer snapshots_;
+    std::uint64_t sent_end_ = 0;  // the exchange has sent all numbers of the session below
     Pipeline<Normalizer, Runner> pipeline_;
     std::vector<receive::LossyLine> lossy_;
     bool faulty_ = settings_.faults.any();

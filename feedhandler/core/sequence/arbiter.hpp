@@ -7,6 +7,8 @@
 //   to `sequence` were lost, 0 = rollover void on_event(const Event&); void send_request(std::size_t server,
 //   std::span<const std::uint8_t, 20> datagram); void on_lookahead(std::span<const Message>);   optional:
 //   messages that on_messages will bring at once, in several calls
+//   void start_snapshot(std::int64_t now_ns); void on_splice(std::uint64_t first_to_apply, std::uint64_t
+//   covered, std::int64_t now_ns);   with settings.snapshot: load one; the books become those of the loaded one
 //
 // Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages
 // (its last ones and those behind it), then the state. Given up: gap_lost, state STALE; on_clear when the
@@ -22,11 +24,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "event.hpp"
 #include "frame/moldudp64.hpp"
 #include "message.hpp"
 #include "publish/counters.hpp"
+#include "sequence/escalation.hpp"
 #include "sequence/gap_history.hpp"
 #include "sequence/gap_set.hpp"
 #include "sequence/hold.hpp"
@@ -106,6 +110,20 @@ class Arbiter {
     // UTC ns; the earliest time at which on_timer has work.
     std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
 
+    // The answers to the sink's start_snapshot: a snapshot of everything before the message that its last
+    // packet named is ready; or there is none.
+    void on_snapshot(std::uint64_t number, std::int64_t now_ns) {
+        if (!holding_ || splice_ != 0) return;
+        splice_ = number + settings_.first_to_apply_offset;
+        splice_deadline_ns_ = now_ns + settings_.splice_timeout_ns;
+        settle(now_ns);
+    }
+    void on_snapshot_failed(std::int64_t now_ns) {
+        if (!holding_) return;
+        drop_snapshot(now_ns);
+        settle(now_ns);
+    }
+
     FeedState state() const { return state_; }
     std::uint64_t next_sequence() const { return next_; }  // 0 before the first packet
     const char* session() const {
@@ -113,6 +131,7 @@ class Arbiter {
     }  // ten bytes; NULs before the first packet
     const GapHistory& history() const { return history_; }
     std::uint64_t held() const { return hold_.held(); }
+    bool loading() const { return holding_; }  // a snapshot is wanted, or ready and not yet spliced in
 
     // Brings the lines' `missing` up to date; the other counters always are.
     void refresh_counters() {
@@ -233,6 +252,13 @@ class Arbiter {
         refused_end_ = 0;
         suspect_ = 0;
         stale_ = !from_beginning && next_ != 1;
+        // A replay's exchange begins with its first number: its snapshots know no more.
+        if (settings_.snapshot && settings_.first_sequence != 0) stale_ = false;
+        late_start_ = stale_ && settings_.snapshot;
+        holding_ = false;
+        splice_ = 0;
+        lost_passed_ = 0;
+        escalation_ = {};
         end_known_ = false;
         head_end_ = !rollover && settings_.start == Start::beginning ? std::max(next_, packet.sequence) : 0;
         for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
@@ -267,7 +293,7 @@ class Arbiter {
     bool take_newest(const frame::MoldPacket& packet, const Receipt& receipt, std::int64_t now_ns) {
         const std::uint64_t first = std::max(packet.sequence, highest_);
         const std::span<const Message> messages = slice(packet, {first, packet.end()});
-        if (next_ == highest_ && first == highest_) {
+        if (next_ == highest_ && first == highest_ && !holding_) {
             next_ = highest_ = packet.end();
             sink_.on_messages(first, messages, receipt.ts_recv_ns, receipt.kind);
             return true;
@@ -292,7 +318,7 @@ class Arbiter {
             if (i == gaps_.size() || gaps_[i].first >= packet.end()) break;
             const SequenceRange part{std::max(from, gaps_[i].first), std::min(packet.end(), gaps_[i].end)};
             from = part.end;
-            const bool next = part.first == next_;
+            const bool next = part.first == next_ && !holding_;
             if (!next &&
                 (!has_room_to_split(i, part) || !hold_.store(part.first, slice(packet, part), receipt))) {
                 if (refused != nullptr) *refused += part.size();
@@ -343,7 +369,7 @@ class Arbiter {
 
     void open_hole(std::uint64_t end, std::int64_t now_ns) {
         gaps_.open({highest_, end}, now_ns, now_ns + settings_.arbitration_ns);
-        const FeedState after = state_ == FeedState::stale ? state_ : waiting_state();
+        const FeedState after = state_ == FeedState::stale || late_start_ ? state_ : waiting_state();
         emit(EventType::gap_open, now_ns, highest_, end - 1, no_line, after);
         set_state(after, now_ns);
         requester_.stir();
@@ -378,9 +404,9 @@ class Arbiter {
                                      std::min(range.end, gaps_[i].end)};
             if (!has_room_to_split(i, part)) break;
             gaps_.lose(i, part, now_ns);
-            emit(EventType::gap_lost, now_ns, part.first, part.end - 1, no_line, FeedState::stale);
+            emit(EventType::gap_lost, now_ns, part.first, part.end - 1, no_line, lost_state());
             stale_ = true;
-            set_state(FeedState::stale, now_ns);
+            set_state(lost_state(), now_ns);
             range.first = part.end;
         }
         drain(now_ns);
@@ -388,11 +414,16 @@ class Arbiter {
 
     // ---- delivery
 
-    // Everything that is next in turn: held messages, and the places of lost ones.
+    // Everything that is next in turn: held messages, and the places of lost ones. While a snapshot is being
+    // loaded nothing is, and once it is loaded what precedes it.
     void drain(std::int64_t now_ns) {
+        const std::uint64_t limit = holding_ ? splice_ : no_number;
         for (;;) {
             const SequenceRange* lost = gaps_.next_lost();
+            if (next_ >= limit) return;
             if (lost != nullptr && lost->first == next_) {
+                if (lost->end > limit) return;
+                lost_passed_ += lost->size();
                 next_ = lost->end;
                 gaps_.pass_lost();
                 sink_.on_clear(next_ - 1, now_ns);
@@ -400,6 +431,7 @@ class Arbiter {
             }
             std::uint64_t end = gaps_.empty() ? highest_ : gaps_[0].first;
             if (lost != nullptr) end = std::min(end, lost->first);
+            end = std::min(end, limit);
             if (next_ == end) return;
             while (next_ != end) deliver_held(std::min<std::uint64_t>(end - next_, batch_.size()));
         }
@@ -426,40 +458,103 @@ class Arbiter {
         for (;;) {
             if (settings_.servers == 0 && settings_.arbitration_ns <= 0)
                 give_up_holes_asked_before(now_ns, now_ns);
+            if (settings_.snapshot) escalate(now_ns);
             if (next_ != highest_ || refused_end_ <= highest_) break;
             reveal(refused_end_, now_ns);
         }
         change_state(now_ns);
-        in_order_ = next_ == highest_ && !end_known_ ? next_ : no_number;
+        in_order_ = next_ == highest_ && !end_known_ && !holding_ ? next_ : no_number;
         request_missing(now_ns);
     }
 
     void request_missing(std::int64_t now_ns) {
+        recovery_deadline_ns_ = snapshot_deadline_ns(now_ns);
         if (settings_.servers == 0) {
-            recovery_deadline_ns_ = gaps_.empty() ? never_ns : gaps_[0].ask_ns;
+            if (!gaps_.empty()) recovery_deadline_ns_ = std::min(recovery_deadline_ns_, gaps_[0].ask_ns);
             return;
         }
         requester_.prune();
         if (requester_.wake_ns() <= now_ns) {
-            requester_.pump(now_ns, next_, hold_,
+            requester_.pump(now_ns, holding_ ? no_number : next_, hold_,
                             [this](std::size_t server, std::uint64_t first, std::uint16_t count) {
                                 std::array<std::uint8_t, frame::mold_header_bytes> datagram;
                                 frame::encode_mold_header(datagram.data(), session_.bytes(), first, count);
                                 sink_.send_request(server, datagram);
                             });
         }
-        recovery_deadline_ns_ = requester_.wake_ns();
+        recovery_deadline_ns_ = std::min(recovery_deadline_ns_, requester_.wake_ns());
+    }
+
+    // ---- snapshots
+    // --------------------------------------------------------------------------------------------------------
+
+    void escalate(std::int64_t now_ns) {
+        if (holding_) return try_splice(now_ns);
+        if (!gaps_.empty() && settings_.servers != 0 && !stale_ &&
+            escalation_.hopeless(now_ns, missing(), hold_.held(), settings_.hold_messages)) {
+            give_up_holes_asked_before(now_ns, now_ns);
+            requester_.prune();
+        }
+        if (!stale_) return;
+        escalation_.want(now_ns);
+        if (!escalation_.due(now_ns) || (end_known_ && escalation_.exhausted())) return;
+        holding_ = true;  // from before the login: the snapshot cannot be older than what is held
+        emit(EventType::snapshot_begin, now_ns, next_, 0);
+        if constexpr (requires { sink_.start_snapshot(now_ns); }) sink_.start_snapshot(now_ns);
+    }
+
+    // Once all that precedes the snapshot is in or known to be missing.
+    void try_splice(std::int64_t now_ns) {
+        if (splice_ > highest_ && splice_ <= known_end()) reveal(splice_, now_ns);  // the hold was full
+        if (splice_ == 0 || (splice_ > highest_ && now_ns < splice_deadline_ns_)) return;
+        if (splice_ < next_ || splice_ > highest_) return drop_snapshot(now_ns);
+        give_up({next_, splice_}, now_ns);
+        requester_.prune();
+        if (next_ != splice_) return drop_snapshot(now_ns);  // the loss goes on behind it
+        const std::uint64_t covered = std::exchange(lost_passed_, 0);
+        counters_.gaps.unrecovered -= covered;
+        counters_.gaps.recovered_snapshot += covered;
+        if constexpr (requires { sink_.on_splice(splice_, covered, now_ns); })
+            sink_.on_splice(splice_, covered, now_ns);
+        holding_ = late_start_ = false;
+        head_end_ = 0;
+        stale_ = gaps_.next_lost() != nullptr;
+        escalation_.repaired();
+        emit(EventType::snapshot_end, now_ns, std::exchange(splice_, 0), 0);
+        drain(now_ns);
+    }
+
+    // What was held goes on to the books as they are, and another snapshot is tried later.
+    void drop_snapshot(std::int64_t now_ns) {
+        holding_ = false;
+        splice_ = 0;
+        escalation_.failed(now_ns);
+        emit(EventType::snapshot_end, now_ns, 0, 0);
+        drain(now_ns);
+    }
+
+    std::uint64_t missing() const {
+        const GapCounters& gaps = counters_.gaps;
+        return gaps.messages - gaps.recovered_line - gaps.recovered_rewind - gaps.recovered_snapshot -
+               gaps.unrecovered;
+    }
+    bool repairing() const { return settings_.snapshot && stale_ && !escalation_.exhausted(); }
+    std::int64_t snapshot_deadline_ns(std::int64_t now_ns) const {
+        if (!settings_.snapshot) return never_ns;
+        if (holding_) return splice_ != 0 ? splice_deadline_ns_ : never_ns;
+        if (stale_) return end_known_ && escalation_.exhausted() ? never_ns : escalation_.next_ns();
+        return gaps_.empty() || settings_.servers == 0 ? never_ns : now_ns + Escalation::sample_ns;
     }
 
     // ---- state
 
     void change_state(std::int64_t now_ns) {
-        if (end_known_ && next_ == highest_) {
+        if (end_known_ && next_ == highest_ && !holding_ && !repairing()) {
             if (state_ == FeedState::ended) return;
             emit(EventType::session_end, now_ns, next_, 0, no_line, FeedState::ended);
             set_state(FeedState::ended, now_ns);
         } else if (stale_) {
-            set_state(FeedState::stale, now_ns);
+            set_state(lost_state(), now_ns);
         } else if (next_ == highest_) {
             set_state(FeedState::live, now_ns);
         } else {
@@ -467,6 +562,8 @@ class Arbiter {
         }
     }
 
+    // With messages lost, or never seen: until a snapshot comes.
+    FeedState lost_state() const { return late_start_ ? FeedState::starting : FeedState::stale; }
     // With a hole open: the first one of a start at the beginning, or any other.
     FeedState waiting_state() const {
         return next_ < head_end_ ? FeedState::starting : FeedState::recovering;
@@ -512,6 +609,12 @@ class Arbiter {
 
     FeedState state_ = FeedState::starting;
     bool stale_ = false;          // messages were lost, or never seen, in this session
+    bool late_start_ = false;     // the books were never right in this session: a snapshot makes them so
+    bool holding_ = false;        // a snapshot is being loaded: messages wait for it
+    std::uint64_t splice_ = 0;    // first number to apply of the snapshot that is ready
+    std::int64_t splice_deadline_ns_ = 0;
+    std::uint64_t lost_passed_ = 0;  // lost messages that the books had to do without, since they were right
+    Escalation escalation_;
     bool end_known_ = false;      // highest_ is the end of the session
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room

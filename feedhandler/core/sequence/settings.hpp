@@ -33,6 +33,10 @@ struct Settings {
     // A number further than this ahead of all known ones is believed only when a second packet confirms it:
     // one damaged or forged header must not open a hole of astronomic size. 0 = believe all.
     std::uint64_t max_gap_messages = 10'000'000;
+
+    bool snapshot = false;  // is there a snapshot server
+    std::uint64_t first_to_apply_offset = 0;  // 0: the number in G is the first to apply, 1: the one after it
+    std::int64_t splice_timeout_ns = 15'000'000'000;  // for the lines to reach the number of a snapshot
 };
 
 }  // namespace fh::sequence

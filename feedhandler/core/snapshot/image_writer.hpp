@@ -21,11 +21,13 @@ namespace fh::snapshot {
 
 class ImageWriter {
   public:
-    ImageWriter()
+    // `first`: number of the first message of the feed.
+    explicit ImageWriter(std::uint64_t first = 1)
         : file_(book::books_file_size, book::Pages::small),
           normalizer_(publisher_, file_.data(), {}),
           origins_(std::size_t{book::BookLimits{}.orders} + 1, book::Pages::small),
-          states_(book::table_instruments, book::Pages::small) {}
+          states_(book::table_instruments, book::Pages::small),
+          next_(first) {}
 
     // Number of the message that apply() expects: the image is as of the one before.
     std::uint64_t next_sequence() const { return next_; }
@@ -182,7 +184,7 @@ class ImageWriter {
     book::Reserved<States> states_;   // by instrument
     std::vector<std::array<std::uint8_t, 12>> system_events_;
     std::vector<std::uint32_t> queue_;
-    std::uint64_t next_ = 1;
+    std::uint64_t next_;
 };
 
 }  // namespace fh::snapshot
