@@ -114,7 +114,7 @@ def command(
     with shown_progress() as progress:
         days = list(exporter.export(progress))
     for note in exporter.notes:
-        click.echo(f"feedhandler: {note}", err=True)
+        click.echo(note, err=True)
     if as_json:
         click.echo(json.dumps({"days": [_as_json(exported) for exported in days]}))
     return max(_tell(exported, quiet=as_json) for exported in days)
@@ -137,7 +137,7 @@ def _tell(exported: DayExported, *, quiet: bool) -> int:
             click.echo(f"{exported.day} {schema}: {counts['records'][schema]:,} records in {path}")
     if counts["unrecovered"]:
         lost = f"{counts['unrecovered']:,} messages are not in the journal: what follows them is flagged"
-        click.echo(f"feedhandler: {exported.day}: {lost}", err=True)
+        click.echo(f"{exported.day}: {lost}", err=True)
     for failure in failures:
-        click.echo(f"feedhandler: {failure}", err=True)
+        click.echo(failure, err=True)
     return 1 if counts["unrecovered"] or failures else 0

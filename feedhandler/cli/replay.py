@@ -164,10 +164,10 @@ def command(
 ) -> int:
     """Play FILE through the whole pipeline and say what came out.
 
-    FILE is a pcap or pcapng (Ethernet, VLAN, Linux cooked, raw IP) or a BinaryFILE of messages; each may be
-    gzip or zstd; or the directory of a journal. What it is, is told by its content. Everything happens in this process and on the file's own time:
-    the same file, options and seed give the same bytes. The simulated exchange behind the lines serves
-    re-requests and ends the session on every line.
+    FILE is a pcap or pcapng (Ethernet, VLAN, Linux cooked, raw IP) or a BinaryFILE of messages, each of which
+    may be gzip or zstd, or the directory of a journal. What it is, is told by its content. Everything happens
+    in this process and on the file's own time: the same file, options and seed give the same bytes. The
+    simulated exchange behind the lines serves re-requests and ends the session on every line.
 
     Exit status: 0 everything was recovered, 1 messages were lost for good or the file ends inside a record, 2
     bad usage.

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -83,6 +84,7 @@ class DbnFiles:
     ) -> None:
         self._directory, self._prefix, self._option = directory, prefix, option
         self._dataset = dataset
+        self._schemas = schemas
         self._parts: dict[str, tuple[BinaryIO, zstandard.ZstdCompressionWriter]] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -95,6 +97,9 @@ class DbnFiles:
         except OSError as error:
             self.discard()
             raise UsageError(f'{option}: "{directory}": {error.strerror}') from error
+        except BaseException:  # Ctrl-C: nobody else knows of the files yet
+            self.discard()
+            raise
 
     def _part(self, schema: str) -> Path:
         return self._directory / f".{self._prefix}{schema}.records.part"
@@ -130,10 +135,12 @@ class DbnFiles:
 
     def discard(self) -> None:
         """Remove what is not finished."""
-        for schema, (file, _writer) in self._parts.items():
+        for file, _writer in self._parts.values():
             file.close()
-            self._part(schema).unlink(missing_ok=True)
-            self.path(schema).with_suffix(".part").unlink(missing_ok=True)
+        for schema in self._schemas:
+            for path in (self._part(schema), self.path(schema).with_suffix(".part")):
+                with suppress(OSError):
+                    path.unlink()
         self._parts = {}
 
     def __enter__(self) -> Self:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from tests.support.model_dialect import modified
-from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, simulated, udp
 
 from feedhandler import _core
 from feedhandler.cli import main
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.journal.segments import PACKED, PLAIN, segment_path
+from tests.support.model_dialect import modified
+from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, simulated, udp
 
 Run = Callable[..., tuple[int, str, str]]
 ALL = ("mbo", "mbp-1", "mbp-10", "trades", "status", "imbalance", "definition")

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.daemon import environment
-from tests.support.journal import Channel, journal_files, numbered, read
-from tests.support.wait import wait_for
 
 from feedhandler import _core
 from feedhandler.journal.segments import segments
 from feedhandler.replay.source import open_source
+from tests.support.daemon import environment
+from tests.support.journal import Channel, journal_files, numbered, read
+from tests.support.wait import wait_for
 
 COMMAND = [sys.executable, "-m", "feedhandler.journal"]
 PACKET = 16 + 42 + 64

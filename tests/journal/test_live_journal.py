@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
-from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
-from tests.support.journal import journal_files, read
-from tests.support.multicast import free_port, free_ports
-from tests.support.wait import wait_for
 
 from feedhandler import _core
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.session import SessionFeeder
 from recovery.store import MessageStore
+from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
+from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
+from tests.support.journal import journal_files, read
+from tests.support.multicast import free_port, free_ports
+from tests.support.wait import wait_for
 
 SESSION = b"LIVETEST01"
 

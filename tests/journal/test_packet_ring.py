@@ -3,9 +3,8 @@
 import random
 from pathlib import Path
 
-from tests.support.journal import FIRST_REPLY_LINE, GROUPS, SERVER, Channel, numbered, read
-
 from feedhandler import _core
+from tests.support.journal import FIRST_REPLY_LINE, GROUPS, SERVER, Channel, numbered, read
 
 TS = 1_763_600_000_000_000_123
 

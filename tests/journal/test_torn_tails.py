@@ -6,11 +6,11 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.journal import Channel, numbered, read
 
 from feedhandler import _core
 from feedhandler.journal.archive import repair
 from feedhandler.journal.segments import segment_path
+from tests.support.journal import Channel, numbered, read
 
 SIZES = [8, 9, 64, 300, 1472, 20, 33]
 TS = 1_763_600_000_999_999_990

@@ -137,7 +137,7 @@ def test_broken_files_give_one_line_and_exit_status_2(run, tmp_path: Path, conte
 
 def test_missing_file_directory_and_pipe(run, tmp_path: Path) -> None:
     """Each is unreadable input."""
-    for path, said in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+    for path, said in ((tmp_path / "none", "No such file"), (tmp_path, "is a directory without segments")):
         status, _, err = run("replay", path)
         assert status == 2
         assert said in err

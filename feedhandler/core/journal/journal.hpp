@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -97,7 +98,8 @@ class Journal {
     const std::byte* checked_packets(const std::string& directory) const {
         const auto* header = reinterpret_cast<const publish::PacketRingHeader*>(packets_.data());
         if (packets_.size() < sizeof *header || header->magic.load() != publish::packets_magic ||
-            header->version != layout_version ||
+            header->version != layout_version || !std::has_single_bit(header->capacity) ||
+            header->capacity < publish::smallest_packet_ring ||
             packets_.size() != publish::packets_file_size(header->capacity))
             throw publish::ChannelError(directory + "/packets: not a packet ring of this version");
         if (header->epoch != page_.epoch)

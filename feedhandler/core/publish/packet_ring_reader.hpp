@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
+#include "mapping.hpp"
 #include "packet_ring.hpp"
 
 namespace fh::publish {
@@ -42,8 +44,12 @@ class PacketRingReader {
             std::memcpy(&header, bytes + at, sizeof header);
             if (header.length == 0) {
                 position_ += capacity_ - (position_ & (capacity_ - 1));
+                if (position_ >= header_->tail.load(std::memory_order_acquire)) damaged();
                 break;
             }
+            if (header.length != ((sizeof header + header.payload + 7) & ~std::size_t{7}) ||
+                header.line >= max_lines + max_servers)
+                damaged();
             if (at + header.length > length) break;  // the rest of it comes with the next copy
             position_ += header.length;
             ++passed_;
@@ -70,7 +76,7 @@ class PacketRingReader {
   private:
     // A validated copy of what follows the position: bytes, 0 when there is nothing.
     std::uint64_t copy() {
-        for (;;) {
+        for (unsigned attempt = 0; attempt < most_attempts; ++attempt) {
             const std::uint64_t tail = header_->tail.load(std::memory_order_acquire);
             if (tail <= position_) return 0;
             const std::uint64_t offset = position_ & (capacity_ - 1);
@@ -78,9 +84,21 @@ class PacketRingReader {
                 std::min({tail - position_, capacity_ - offset, std::uint64_t{copy_bytes}});
             load_words(copy_.data(), data_ + offset, length);
             if (still_valid(position_)) return length;
-            while (!rejoin()) {
-            }
+            rejoin_newest();
         }
+        damaged();
+    }
+
+    // A writer would have to come round once in every one of so many looks.
+    static constexpr unsigned most_attempts = 1u << 20;
+
+    [[noreturn]] void damaged() const {
+        throw ChannelError("packets: damaged at position " + std::to_string(position_));
+    }
+
+    void rejoin_newest() {
+        for (unsigned attempt = 0; !rejoin(); ++attempt)
+            if (attempt == most_attempts) damaged();
     }
 
     bool still_valid(std::uint64_t position) const {
@@ -95,7 +113,8 @@ class PacketRingReader {
         const std::uint64_t step = (tail - 1) / ring_step;
         PacketCheckpoint checkpoint;
         load_words(&checkpoint, &checkpoints_[step % (capacity_ / ring_step)], sizeof checkpoint);
-        if (!still_valid(step * ring_step) || checkpoint.step != step) return false;
+        if (!still_valid(step * ring_step)) return false;
+        if (checkpoint.step != step) damaged();
         if (checkpoint.position <= position_) return true;
         lost_ += checkpoint.packets - passed_;
         passed_ = checkpoint.packets;
