@@ -33,13 +33,17 @@ class Arbiter:
     The sequencing stage alone; each call returns its trace as a list of tuples.
     """
 
-    def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False) -> None: ...
+    def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False, snapshot: bool = False, first_to_apply_offset: int = 0) -> None: ...
 
     def on_packet(self, line: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
 
     def on_reply(self, server: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
 
     def on_timer(self, now_ns: int) -> list: ...
+
+    def on_snapshot(self, number: int, now_ns: int) -> list: ...
+
+    def on_snapshot_failed(self, now_ns: int) -> list: ...
 
     def counters(self) -> dict: ...
 
@@ -134,7 +138,7 @@ class ChannelWriter:
 
     def set_next_sequence(self, next_sequence: int) -> None: ...
 
-    def write(self, schema: int, bodies: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', writable=False)], first_sequence: int = 1, records_per_commit: int = 1) -> int:
+    def write(self, schema: int, bodies: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', writable=False)], first_sequence: int = 1, records_per_commit: int = 1, records_per_message: int = 1) -> int:
         """
         Publish records of one schema from a flat uint8 array; the GIL is released.
         """
@@ -187,7 +191,7 @@ class ChannelReader:
 class Consumer:
     """Follows the ring of a channel; see feedhandler.Consumer."""
 
-    def __init__(self, directory: str, schema_mask: int, symbols: Sequence[str], spin_ns: int = 50000) -> None: ...
+    def __init__(self, directory: str, schema_mask: int, symbols: Sequence[str], spin_ns: int = 50000, conflate: bool = False) -> None: ...
 
     def poll(self, timeout_s: float, max_bytes: int) -> tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None: ...
 
@@ -198,6 +202,9 @@ class Consumer:
 
     @property
     def lost(self) -> int: ...
+
+    @property
+    def conflated(self) -> int: ...
 
     @property
     def restarts(self) -> int: ...
@@ -215,7 +222,54 @@ class Consumer:
 
     def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None: ...
 
+    def book_of(self, instrument_id: int) -> tuple[int, int, int, int, bool, bytes, bytes] | None: ...
+
+    def session(self) -> str: ...
+
     def info(self) -> dict: ...
+
+class PairConsumer:
+    """Follows channels of the same feed as one; see feedhandler.Consumer."""
+
+    def __init__(self, directories: Sequence[str], schema_mask: int, symbols: Sequence[str], spin_ns: int = 50000, conflate: bool = False, takeover_ns: int = 7000000) -> None: ...
+
+    def poll(self, timeout_s: float, max_bytes: int) -> tuple[numpy.typing.NDArray[numpy.uint8], list[tuple[int, int, int, int, int]]] | None: ...
+
+    def poll_groups(self, timeout_s: float, max_bytes: int) -> list[tuple[int, int, int, int, int, bytes]]: ...
+
+    @property
+    def state(self) -> int: ...
+
+    @property
+    def lost(self) -> int: ...
+
+    @property
+    def conflated(self) -> int: ...
+
+    @property
+    def restarts(self) -> int: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    def symbol(self, instrument_id: int) -> str: ...
+
+    def symbols(self) -> dict:
+        """{instrument_id: symbol}"""
+
+    def book(self, symbol: str) -> tuple[int, int, int, int, bool, bytes, bytes] | None: ...
+
+    def book_of(self, instrument_id: int) -> tuple[int, int, int, int, bool, bytes, bytes] | None: ...
+
+    def session(self) -> str: ...
+
+    def info(self) -> dict: ...
+
+    @property
+    def delivered_from(self) -> list[int]: ...
 
 class LineSettings:
     def __init__(self, name: str, group: str, port: int, interface: str, source: str = '') -> None: ...
@@ -241,7 +295,7 @@ class Feed:
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
     """
 
-    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str]) -> None:
+    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0) -> None:
         """
         Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it cannot.
         """
@@ -270,6 +324,9 @@ class Feed:
     def events(self) -> list:
         """Events since the last call, for the log; one thread only."""
 
+    def take_snapshot_failure(self) -> str:
+        """Why the last snapshot could not be loaded, once; empty: nothing new."""
+
     @property
     def events_lost(self) -> int: ...
 
@@ -294,7 +351,7 @@ def recognise_file(data: object) -> str:
 
 def capture_groups(data: object) -> dict:
     """
-    Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the first, multicast)], `unknown_link` frames of link types that are not read.
+    Destinations of UDP in a capture: `groups` [(address, port, packets, MoldUDP64 packets among the first, multicast)], `unknown_link` frames of link types that are not read, `hours` since 1970 UTC that have frames.
     """
 
 class ReplayInput:
@@ -319,7 +376,7 @@ class ReplayInput:
 class Replay(ReplayInput):
     """One replay: scan(), start(), then step() until it is False."""
 
-    def __init__(self, data: object, *, binary: bool, groups: Sequence[tuple[str, int]], lines: int, drop: float, duplicate: float, reorder: float, corrupt: float, drop_burst: float, rewind: bool, drop_rewind: float, attempts: int, seed: int, schema_mask: int, keep_records: bool, symbols: Sequence[str]) -> None: ...
+    def __init__(self, data: object, *, binary: bool, groups: Sequence[tuple[str, int]], lines: int, drop: float, duplicate: float, reorder: float, corrupt: float, drop_burst: float, rewind: bool, snapshot: bool = False, drop_rewind: float, attempts: int, seed: int, schema_mask: int, keep_records: bool, symbols: Sequence[str], begin_ns: int = -9223372036854775808, end_ns: int = 9223372036854775807, publisher_id: int = 2, exchange: str = 'XNAS') -> None: ...
 
     def start(self, midnight_ns: int) -> None:
         """Sets the pipeline up; `midnight_ns` of the trading day, UTC."""
@@ -384,6 +441,79 @@ class ReplayPackets(ReplayInput):
 
     @property
     def next_packet_ns(self) -> int: ...
+
+def journal_status(directory: str) -> dict | None:
+    """
+    State and counters of the journal of the channel in this folder; None when it has none.
+    """
+
+def segment_extent(data: object) -> tuple[int, int, int, int]:
+    """
+    (bytes, packets, first ns, last ns) of the whole records of a journal's segment; bytes 0: it is none.
+    """
+
+class Journal:
+    """
+    Packets of a channel from shared memory into segments; for feedhandler.journal.
+    """
+
+    def __init__(self, directory: str) -> None: ...
+
+    def pump(self) -> int:
+        """
+        Move packets until none is left, or one waits for another segment; how many were moved.
+        """
+
+    def open(self, path: str, bytes: int, longest_ns: int) -> None:
+        """Open a segment. Raises OSError."""
+
+    def close(self) -> None:
+        """Cut the segment to its size and leave it. Raises OSError."""
+
+    def sync(self) -> None:
+        """Bring to disk what is written. Raises OSError."""
+
+    def set_state(self, state: str) -> None:
+        """Tell readers of the channel: writing, stopped, failed."""
+
+    def counters(self) -> dict: ...
+
+    @property
+    def waiting(self) -> bool:
+        """Does the next packet need another segment?"""
+
+    @property
+    def waiting_ns(self) -> int:
+        """When that packet was received, UTC ns."""
+
+    @property
+    def available(self) -> bool:
+        """Is there anything in the ring?"""
+
+    @property
+    def segment_first_ns(self) -> int:
+        """UTC ns of the open segment's first packet."""
+
+    @property
+    def segment_packets(self) -> int: ...
+
+class ModifyDialect:
+    """Turns mbo records of one day into the dialect `modify`."""
+
+    def __init__(self) -> None: ...
+
+    def apply(self, records: bytes) -> bytes:
+        """Whole mbo records, in order, changed."""
+
+class PacketRing:
+    """The writing end of a packet ring; for tests and benchmarks."""
+
+    def __init__(self, directory: str, bytes: int, epoch: int, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]]) -> None: ...
+
+    def put(self, line: int, payload: bytes, ts_recv_ns: int, times: int = 1) -> None: ...
+
+    @property
+    def packets(self) -> int: ...
 
 def poll_lossy(packets: Sequence[tuple[int, bytes]], lines: int, seed: int, room: int, *, drop: float = 0.0, drop_burst: float = 1.0, duplicate: float = 0.0, reorder: float = 0.0, corrupt: float = 0.0) -> list:
     """
@@ -516,3 +646,29 @@ class Broadcast:
     @property
     def counts(self) -> dict:
         """What each line did, by name; exact once it is over."""
+
+class SnapshotImage:
+    """
+    Books that follow a feed, and their image for a snapshot server (GLIMPSE 5.0).
+    """
+
+    def __init__(self) -> None: ...
+
+    def apply(self, first_sequence: int, count: int, blocks: bytes) -> None:
+        """
+        Apply `count` message blocks as on the wire, numbered from `next_sequence`.
+        """
+
+    def image(self) -> bytes:
+        """
+        SoupBinTCP packets of sequenced data: R, S, H, Y, h, N, each displayed order as A or F, and G with next_sequence.
+        """
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def orders(self) -> int: ...

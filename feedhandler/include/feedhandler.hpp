@@ -27,12 +27,12 @@ namespace feedhandler {
 using fh::BookLevel;     // price in 1e-9, size, orders
 using fh::BookView;      // up to ten levels a side, best first
 using fh::Event;         // body of a record of schema `event`
-using fh::TradingEvent;  // the same, of type `trading`
 using fh::FeedState;     // starting, live, recovering, stale, ended
 using fh::ReadResult;    // ok, no_such_instrument, torn
 using fh::RecordHeader;  // schema, state, low 32 bits of the sequence number
+using fh::TradingEvent;  // the same, of type `trading`
 using fh::publish::ChannelError;
-using fh::publish::Conflator;     // the newest record of each instrument
+using fh::publish::Conflator;  // the newest record of each instrument
 using fh::publish::Consumer;
 using fh::publish::PairConsumer;  // two channels of one feed as one stream
 using fh::publish::WaitStrategy;

@@ -97,28 +97,28 @@ def state_of(daemon: Daemon, state: int) -> None:
 def test_a_late_start_and_a_loss_are_repaired(tmp_path: Path, day: list[bytes]) -> None:
     """Mid-day start: STARTING, then LIVE with right books; the same again after a loss; then ENDED."""
     lines = one_line()
-    with snapshots(GlimpseSettings(username="user", password="secret")) as (server, store):
-        with (
-            running(config_of(tmp_path, lines, server), tmp_path / "run") as daemon,
-            contextlib.closing(Exchange(day, lines, SESSION)) as exchange,
-        ):
-            lose(exchange, store, 5000)
-            send(exchange, store, 6000)
-            state_of(daemon, LIVE)
-            send(exchange, store, 7000)
-            wait_for(lambda: daemon.reader.next_sequence == 7001, "arrival")
-            assert_books(daemon, model_of(day[:7000]))
-            lose(exchange, store, 500)
-            send(exchange, store, 8000)
-            wait_for(lambda: daemon.stat()["gaps"]["recovered_snapshot"] == 500, "repair")
-            state_of(daemon, LIVE)
-            send(exchange, store, 12_000)
-            exchange.end()
-            state_of(daemon, ENDED)
-            assert_books(daemon, model_of(day))
-            counters = daemon.stat()
-            assert counters["gaps"]["unrecovered"] == 0
-            assert server.counters.snapshots == 2
+    with (
+        snapshots(GlimpseSettings(username="user", password="secret")) as (server, store),
+        running(config_of(tmp_path, lines, server), tmp_path / "run") as daemon,
+        contextlib.closing(Exchange(day, lines, SESSION)) as exchange,
+    ):
+        lose(exchange, store, 5000)
+        send(exchange, store, 6000)
+        state_of(daemon, LIVE)
+        send(exchange, store, 7000)
+        wait_for(lambda: daemon.reader.next_sequence == 7001, "arrival")
+        assert_books(daemon, model_of(day[:7000]))
+        lose(exchange, store, 500)
+        send(exchange, store, 8000)
+        wait_for(lambda: daemon.stat()["gaps"]["recovered_snapshot"] == 500, "repair")
+        state_of(daemon, LIVE)
+        send(exchange, store, 12_000)
+        exchange.end()
+        state_of(daemon, ENDED)
+        assert_books(daemon, model_of(day))
+        counters = daemon.stat()
+        assert counters["gaps"]["unrecovered"] == 0
+        assert server.counters.snapshots == 2
     log = daemon.log_path.read_text()
     assert "snapshot_begin" in log
     assert "snapshot_end" in log
@@ -136,20 +136,20 @@ def test_no_book_of_a_snapshot_that_fails(
 ) -> None:
     """Refused or cut: STALE, tried again, and told why; never LIVE."""
     lines = one_line()
-    with snapshots(settings) as (server, store):
-        with (
-            running(config_of(tmp_path, lines, server), tmp_path / "run") as daemon,
-            contextlib.closing(Exchange(day, lines, SESSION)) as exchange,
-        ):
-            send(exchange, store, 3000)
-            state_of(daemon, LIVE)
-            lose(exchange, store, 10)
-            send(exchange, store, 4000)
-            state_of(daemon, STALE)
-            wait_for(lambda: server.counters.connections >= 3, "third try")
-            assert daemon.reader.state == STALE
-            assert daemon.stat()["gaps"]["unrecovered"] == 10
-            wait_for(lambda: reason in daemon.log_path.read_text(), "reason in the log")
+    with (
+        snapshots(settings) as (server, store),
+        running(config_of(tmp_path, lines, server), tmp_path / "run") as daemon,
+        contextlib.closing(Exchange(day, lines, SESSION)) as exchange,
+    ):
+        send(exchange, store, 3000)
+        state_of(daemon, LIVE)
+        lose(exchange, store, 10)
+        send(exchange, store, 4000)
+        state_of(daemon, STALE)
+        wait_for(lambda: server.counters.connections >= 3, "third try")
+        assert daemon.reader.state == STALE
+        assert daemon.stat()["gaps"]["unrecovered"] == 10
+        wait_for(lambda: reason in daemon.log_path.read_text(), "reason in the log")
 
 
 def test_a_server_of_another_session_is_not_believed(tmp_path: Path, day: list[bytes]) -> None:
