@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from feedhandler import _core
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "tests" / "support" / "isolated-systemd.sh"
 
@@ -81,6 +83,9 @@ def _install(booted: Machine) -> None:
     site = f"/opt/feedhandler/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     script += [
         f"{python} -m venv --without-pip /opt/feedhandler",
+        # the compiled module lies beside the sources, or where an editable install has put it
+        f"cp -r {ROOT}/feedhandler {ROOT}/recovery {site}/",
+        f"cp {_core.__file__} {site}/feedhandler/",
         f"printf '%s\\n' {' '.join(paths)} > {site}/shared.pth",
         "printf '#!/opt/feedhandler/bin/python\\nfrom feedhandler.cli import main\\nmain()\\n'"
         " > /opt/feedhandler/bin/feedhandler",

@@ -52,7 +52,7 @@ def send(machine: Machine, first: int, count: int, port: int = 26477) -> None:
     machine.run(
         "sh",
         "-c",
-        f"cd /opt/feedhandler-0 && /opt/feedhandler/bin/python - {port} {first} {count}",
+        f"cd / && /opt/feedhandler/bin/python - {port} {first} {count}",
         text=SEND,
     )
 
