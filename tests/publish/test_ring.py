@@ -90,7 +90,7 @@ def test_uncommitted_record_is_invisible(runtime: Path) -> None:
     writer.release()
 
 
-def test_slowest_reader_slows_neither_the_writer_nor_the_others(runtime: Path) -> None:
+def test_aeron_slowest_reader_slows_neither_the_writer_nor_the_others(runtime: Path) -> None:
     """A reader that never reads costs nobody anything (Aeron IPC slows down) and learns what it lost."""
     writer = make_channel(runtime / "test")
     with (

@@ -163,7 +163,7 @@ def test_feed_events_in_order_with_their_fields(
     writer.release()
 
 
-def test_pub_drops_silently_at_its_high_water_mark_but_the_slow_subscriber_learns_what_it_missed(
+def test_zeromq_pub_drops_silently_at_its_high_water_mark_but_the_slow_subscriber_learns_it(
     runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
 ) -> None:
     """A subscriber that does not take its messages can count those it lost; the other one loses none."""

@@ -78,7 +78,7 @@ def test_execution_with_price_trades_there_and_cancels_at_the_orders_price(print
     assert last[9] == (UNDEF, UNDEF, 0, 0, 0, 0)
 
 
-def test_cross_trade_share_count_has_64_bits():
+def test_juncture_cross_trade_share_count_has_64_bits():
     """More than 32 bits hold: the largest size; exactly 32 bits: as it is; none: no record."""
     assert [r[6] for r in tuples("trades", records(itch.cross(2**32 + 5, 10))["trades"])] == [2**32 - 1]
     assert [r[6] for r in tuples("trades", records(itch.cross(2**32 - 2, 10))["trades"])] == [2**32 - 2]

@@ -116,7 +116,9 @@ def test_lossy_lines_and_rewind_give_every_message(lines: list[Line], tmp_path: 
     assert result["rewind_requests"] == result["rewind_replies"] == len(missing)
 
 
-def test_due_times_are_anchored_on_the_first_packet(lines: list[Line], tmp_path: Path) -> None:
+def test_tcpreplay_and_udpreplay_drift_due_times_are_anchored_on_the_first_packet(
+    lines: list[Line], tmp_path: Path
+) -> None:
     """Sleeping by differences adds up its errors: 200 packets 2 ms apart must not fall behind."""
     packets = [(10**18 + i * 2_000_000, link(udp(mold(i + 1, [itch.delete(i)])))) for i in range(200)]
     path = tmp_path / "x"
