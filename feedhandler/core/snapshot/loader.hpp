@@ -20,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "receive/clock.hpp"
@@ -137,14 +138,14 @@ class Loader {
 
     std::string read(std::uint64_t job, std::string_view session) {
         const receive::Descriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-        if (fd.get() < 0) return std::string("socket: ") + std::strerror(errno);
+        if (fd.get() < 0) return std::string("socket: ") + std::generic_category().message(errno);
         const int size = 8 << 20;
         setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
         const sockaddr_in address{
             AF_INET, htons(settings_.port), receive::parse_address(settings_.address), {}};
         if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
             errno != EINPROGRESS)
-            return std::string("connect: ") + std::strerror(errno);
+            return std::string("connect: ") + std::generic_category().message(errno);
         const std::int64_t began_ns = now_ns();
         SoupClient client(settings_.username, settings_.password, session, began_ns);
         auto result = ImageReader::Result::more;
@@ -157,13 +158,15 @@ class Loader {
             if ((wait.revents & POLLOUT) != 0 || (wait.revents & POLLERR) != 0) {
                 const ssize_t sent =
                     ::send(fd.get(), client.output().data(), client.output().size(), MSG_NOSIGNAL);
-                if (sent < 0 && errno != EAGAIN) return std::string("send: ") + std::strerror(errno);
+                if (sent < 0 && errno != EAGAIN)
+                    return std::string("send: ") + std::generic_category().message(errno);
                 if (sent > 0) client.sent(static_cast<std::size_t>(sent));
             }
             if ((wait.revents & (POLLIN | POLLHUP)) != 0) {
                 const ssize_t got = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
                 if (got == 0) return "cut: the server closed the connection before the end";
-                if (got < 0 && errno != EAGAIN) return std::string("receive: ") + std::strerror(errno);
+                if (got < 0 && errno != EAGAIN)
+                    return std::string("receive: ") + std::generic_category().message(errno);
                 if (got > 0) {
                     client.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), time_ns,
                                     [&](const Message& message) {
