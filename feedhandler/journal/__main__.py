@@ -1,16 +1,16 @@
 """The journal process: `python -m feedhandler.journal CHANNEL --directory DIR`."""
 
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
 
 import click
 
+from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.daemon._log import open_log
-from feedhandler.errors import RunError, UsageError
+from feedhandler.errors import UsageError
 from feedhandler.journal.archive import Limits
 from feedhandler.journal.writer import JournalWriter, Settings, locked
 
@@ -83,19 +83,5 @@ def _wait_for(channel: str, runtime_dir: str | None, deadline_s: float, stop: th
             return None
 
 
-def main() -> None:
-    """Run it; errors are one line on stderr."""
-    try:
-        command.main(standalone_mode=False)
-    except (UsageError, RunError) as error:
-        click.echo(f"feedhandler.journal: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    run_helper(command, "feedhandler.journal")

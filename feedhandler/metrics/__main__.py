@@ -1,7 +1,6 @@
 """The exporter process: `python -m feedhandler.metrics CHANNEL --listen 127.0.0.1:9464`."""
 
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry, start_http_server
 
+from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.errors import RunError, UsageError
 from feedhandler.metrics.exporter import ChannelCollector
@@ -58,19 +58,5 @@ def _wait_for(channel: str, runtime_dir: str | None, deadline: float, stopped: t
                 raise
 
 
-def main() -> None:
-    """Run it; errors are one line on stderr."""
-    try:
-        command.main(standalone_mode=False)
-    except (UsageError, RunError) as error:
-        click.echo(f"feedhandler.metrics: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    run_helper(command, "feedhandler.metrics")

@@ -1,12 +1,12 @@
 """The ZeroMQ publisher process: `python -m feedhandler.publish CHANNEL --endpoint tcp://127.0.0.1:26700`."""
 
 import signal
-import sys
 import time
 
 import click
 import zmq
 
+from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.errors import RunError, UsageError
 from feedhandler.publish.publisher import Publisher
@@ -77,19 +77,5 @@ def _open(
     return None
 
 
-def main() -> None:
-    """Run it; errors are one line on stderr."""
-    try:
-        command.main(standalone_mode=False)
-    except (UsageError, RunError) as error:
-        click.echo(f"feedhandler.publish: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    run_helper(command, "feedhandler.publish")
