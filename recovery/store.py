@@ -155,31 +155,6 @@ class MessageStore:
             store._complete = store._find_complete()
         return store
 
-    @classmethod
-    def from_binaryfile(cls, path: str | os.PathLike[str], session: bytes) -> Self:
-        """A store in memory with the messages of a BinaryFILE, numbered from 1.
-
-        Under `session` (10 bytes).
-        """
-        from recovery.feeders.binaryfile import feed_binaryfile
-
-        store = cls.create(session=session)
-        feed_binaryfile(store, path)
-        return store
-
-    @classmethod
-    def from_capture(cls, path: str | os.PathLike[str], session: bytes = b"") -> Self:
-        """A store in memory with the messages of a capture, of `session` (10 bytes) or else of its last one.
-
-        Needs dpkt (the extra `captures`).
-        """
-        from recovery.feeders.capture import feed_capture
-        from recovery.feeders.session import SessionFeeder
-
-        store = cls.create()
-        feed_capture(SessionFeeder(store, session), path)
-        return store
-
     def _mark_open(self) -> None:
         self._header[_BOOT_LOW], self._header[_BOOT_HIGH] = _boot_id()
         self._header[_CLEAN] = 0

@@ -56,7 +56,8 @@ def test_capture_fills_the_store_with_its_last_session(capture: Path) -> None:
 
 def test_configured_session_is_taken_from_a_capture_of_two() -> None:
     """Named, the first session of the rollover is the one that is kept, whole."""
-    with MessageStore.from_capture(ROOT / "pcaps" / "session_rollover.pcap.gz", b"FHCAPTURE1") as store:
+    with MessageStore.create() as store:
+        feed_capture(SessionFeeder(store, b"FHCAPTURE1"), ROOT / "pcaps" / "session_rollover.pcap.gz")
         assert store.session == b"FHCAPTURE1"
         assert store.next_missing(1, store.next_sequence) is None
         assert len(store) == store.next_sequence - 1 > 100

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedhandler.errors import RunError, UsageError
+from recovery.feeders.binaryfile import feed_binaryfile
 from recovery.store import MIN_BYTES, MIN_MESSAGES, MessageStore
 
 SESSION = b"SESSION01 "
@@ -342,7 +343,8 @@ def test_binaryfile_is_numbered_from_one_up_to_its_end_record(
     data = blocks(messages) + end
     path = tmp_path / "day.bin"
     path.write_bytes(gzip.compress(data, 1) if compress else data)
-    with MessageStore.from_binaryfile(path, SESSION) as store:
+    with MessageStore.create(session=SESSION) as store:
+        assert feed_binaryfile(store, path) == len(messages)
         assert [m for _, m in store.messages()] == messages
 
 
@@ -351,5 +353,7 @@ def test_incomplete_last_record_is_named_by_its_offset(tmp_path: Path, tail: byt
     """What was read stays; the error tells where the file broke off."""
     path = tmp_path / "cut.bin"
     path.write_bytes(blocks([b"abcd", b"efgh"]) + tail)
-    with pytest.raises(RunError, match=rf'cut.bin": incomplete record at byte {offset}, 2 messages'):
-        MessageStore.from_binaryfile(path, SESSION)
+    with MessageStore.create(session=SESSION) as store:
+        with pytest.raises(RunError, match=rf'cut.bin": incomplete record at byte {offset}, 2 messages'):
+            feed_binaryfile(store, path)
+        assert [m for _, m in store.messages()] == [b"abcd", b"efgh"]
