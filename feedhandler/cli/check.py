@@ -23,8 +23,8 @@ _MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 def command(config_file: str, runtime_dir_option: Path | None, as_json: bool) -> None:
     """Validate a configuration file and look at the host: what it lacks, and the remedy for each.
 
-    Exit status: 0 the channel can run (warnings say what would make it run better), 1 something keeps it from
-    running, 2 the file is wrong.
+    Exit status: 0 the channel can run (warnings say what would make it run better), 1 something keeps it, or
+    its journal, from running, 2 the file is wrong.
 
     \b
     Example:

@@ -65,6 +65,7 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Con
     source = os.fspath(path)
     config, found, overridden = _validate(path, environ, Config)
     if config is not None:
+        config.came_from(source, overridden)
         found += [Problem(source, key, text) for key, text in _repeated_line_names(config.line)]
         for key, text in _not_in_this_build(config):
             found.append(Problem(_set_by(key, overridden, source), key, text, unsupported=True))

@@ -1,9 +1,9 @@
 """The TOML file as frozen models, one a table, with the documented defaults; unknown keys are errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from feedhandler.config import _checks as checks
 
@@ -145,6 +145,17 @@ class Config(Table):
     publish: Publish = Publish()
     journal: Journal = Journal()
     metrics: Metrics = Metrics()
+    _file: str = PrivateAttr("")
+    _overridden: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def came_from(self, file: str, overridden: Mapping[str, str]) -> None:
+        """Remember the file, and which variables set which keys, for errors that only the host shows."""
+        self._file, self._overridden = file, overridden
+
+    def where(self, key: str) -> str:
+        """Return the key behind the file or variable that set it: `feed.toml: line[0].interface`."""
+        source = self._overridden.get(key, self._file)
+        return f"{source}: {key}" if source else key
 
     @property
     def publisher_id(self) -> int:

@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 
 from feedhandler import _core
 from feedhandler.config import Config
-from feedhandler.config._models import Snapshot
-from feedhandler.daemon._host_network import is_here
+from feedhandler.daemon._host_network import device_names, is_here
 from feedhandler.errors import RunError, UsageError
 
 EXCHANGE_TIME = ZoneInfo("America/New_York")
@@ -54,7 +53,7 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
             ring_bytes=config.publish.ring_mib << 20,
             symbols=config.publish.symbols,
             journal_ring_bytes=config.journal.ring_mib << 20 if config.journal.directory else 0,
-            snapshot=snapshot_login(recovery.snapshot) if recovery.snapshot else None,
+            snapshot=snapshot_login(config),
             first_to_apply_offset=recovery.snapshot.first_to_apply_offset if recovery.snapshot else 0,
         )
     except MemoryError as error:
@@ -63,12 +62,15 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
         raise RunError(str(error)) from error
 
 
-def snapshot_login(snapshot: Snapshot) -> tuple[str, int, str, str]:
+def snapshot_login(config: Config) -> tuple[str, int, str, str] | None:
     """Return (address, port, user name, password) of the snapshot server; the password is read from its file.
 
-    Raises UsageError when the file cannot be read or what it holds does not fit a login.
+    None: there is none. Raises UsageError when the file cannot be read or what it holds does not fit a login.
     """
-    key, path = "recovery.snapshot.password_file", snapshot.password_file
+    snapshot = config.recovery.snapshot
+    if snapshot is None:
+        return None
+    key, path = config.where("recovery.snapshot.password_file"), snapshot.password_file
     try:
         password = Path(path).read_text(encoding="ascii").strip()
     except OSError as error:
@@ -99,11 +101,14 @@ def midnight_ns(day: datetime.date) -> int:
 def _check_host(config: Config) -> None:
     for index, line in enumerate(config.line):
         if not is_here(line.interface):
-            key = f"line[{index}].interface"
-            raise UsageError(f'{key}: "{line.interface}" is no device or address of this machine')
+            raise UsageError(
+                f'{config.where(f"line[{index}].interface")}: "{line.interface}" is no device or address of '
+                f"this machine (devices: {device_names()})"
+            )
     usable = os.sched_getaffinity(0)
     if config.receive.cpu >= 0 and config.receive.cpu not in usable:
         allowed = ", ".join(map(str, sorted(usable)))
         raise UsageError(
-            f"receive.cpu: {config.receive.cpu} is not a CPU that this process may use ({allowed})"
+            f"{config.where('receive.cpu')}: {config.receive.cpu} is not a CPU that this process may use "
+            f"({allowed})"
         )

@@ -61,6 +61,11 @@ def is_here(interface: str) -> bool:
     return True
 
 
+def device_names() -> str:
+    """Return the devices of this machine, as a list for people."""
+    return ", ".join(name for _, name in socket.if_nameindex())
+
+
 def device_of(interface: str) -> str | None:
     """Return the name of the device meant by a name or by one of its addresses; None: there is none here."""
     names = [name for _, name in socket.if_nameindex()]
@@ -77,11 +82,10 @@ def device_of(interface: str) -> str | None:
 def _line(key: str, line: Line, *, spin: bool) -> Iterator[Finding]:
     device = device_of(line.interface)
     if device is None:
-        here = ", ".join(name for _, name in socket.if_nameindex())
         yield error(
             f"{key}.interface",
             f'"{line.interface}" is no device or address of this machine',
-            f"use one of: {here}",
+            f"use one of: {device_names()}",
         )
         return
     reply = _ioctl(device, _SIOCGIFFLAGS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon import _host_network, _host_system
+from feedhandler.daemon import _host_journal, _host_network, _host_system
 from feedhandler.daemon._finding import Finding
 
 __all__ = ["Finding", "look"]
@@ -14,4 +14,8 @@ def look(config: Config, directory: Path) -> list[Finding]:
 
     Starts nothing and changes nothing; the groups are joined for a moment.
     """
-    return [*_host_network.look(config), *_host_system.look(config, directory)]
+    return [
+        *_host_network.look(config),
+        *_host_system.look(config, directory),
+        *_host_journal.look(config),
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from feedhandler.daemon._host_journal import file_system
 from feedhandler.daemon._host_network import device_of, is_here
 from feedhandler.daemon._host_system import parse_cpus
 from tests.support.daemon import COMMAND, environment
@@ -116,6 +117,96 @@ def test_device_that_is_down_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     finding = findings(done)["line[0].interface"]
     assert (finding["status"], finding["remedy"]) == ("error", "ip link set lo up")
+
+
+def journal_config(directory: Path, **settings: object) -> str:
+    """Return a configuration with a journal."""
+    lines = [f'directory = "{directory}"', *(f"{key} = {value}" for key, value in settings.items())]
+    return CONFIG.format(port=free_port()) + "[journal]\n" + "\n".join(lines) + "\n"
+
+
+def test_journal_directory_that_will_do_says_where_it_lies_and_what_fits(tmp_path: Path) -> None:
+    """Its file system and mount point, the space against the limit; nothing is made."""
+    done = check(
+        tmp_path, "--json", text=journal_config(tmp_path / "a" / "b", retain_gib=0.001, segment_mib=1)
+    )
+    found = findings(done)
+    assert done.returncode == 0, done.stdout
+    mount_point, kind = subprocess.run(
+        ["findmnt", "-n", "-o", "TARGET,FSTYPE", "-T", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    of_directory = [f for f in json.loads(done.stdout)["findings"] if f["check"] == "journal.directory"]
+    assert of_directory[0]["text"] == f"{tmp_path}/a/b can be written, {kind} at {mount_point}"
+    assert found["journal.retain_gib"]["status"] == "ok"
+    assert "at most 0.001 GiB are kept" in found["journal.retain_gib"]["text"]
+    assert not (tmp_path / "a").exists()
+
+
+def test_journal_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A file stands where a folder should be."""
+    (tmp_path / "file").write_text("")
+    done = check(tmp_path, "--json", text=journal_config(tmp_path / "file" / "journal"))
+    assert done.returncode == 1
+    assert findings(done)["journal.directory"]["status"] == "error"
+    assert findings(done)["journal.directory"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "status", "text"),
+    [
+        ({"segment_mib": 1}, "journal.retain_gib", "warning", "100 GiB are to be kept, the disk has "),
+        (
+            {"segment_mib": 1, "retain_gib": 0.0},
+            "journal.retain_gib",
+            "warning",
+            "never removed for their size",
+        ),
+        ({"segment_mib": 1, "retain_gib": 0.004}, "journal.retain_gib", "ok", "2 MiB of segments there"),
+        ({"segment_mib": 5}, "journal.segment_mib", "error", "no place for two segments of 5 MiB"),
+    ],
+)
+def test_journal_on_a_small_disk_is_told_before_it_is_full(
+    tmp_path: Path, settings: dict[str, object], key: str, status: str, text: str
+) -> None:
+    """6 MiB of memory, 2 of them segments: the limit against what is free and what is held already."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "checked-20261120T143000.000000001Z.pcap").write_bytes(bytes(2 << 20))
+        found = findings(check(tmp_path, "--json", text=journal_config(disk, **settings)))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert (found[key]["status"], text in found[key]["text"]) == (status, True), found[key]
+    assert found["journal.directory"]["text"] == "tmpfs is memory: the journal is gone with the power"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/var/x", ("/", "ext4")),
+        ("/data/with space/j", ("/data/with space", "btrfs")),
+        ("/data/with spaces", ("/data", "nfs4")),
+        ("/data", ("/data", "nfs4")),
+    ],
+)
+def test_file_system_is_the_newest_mount_with_the_longest_name(
+    tmp_path: Path, path: str, found: tuple[str, str]
+) -> None:
+    """As /proc/self/mountinfo lists them, blanks as octal numbers."""
+    (tmp_path / "mountinfo").write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /data rw - xfs /dev/sdb rw\n"
+        "31 30 0:41 / /data/with\\040space rw - btrfs /dev/sdc rw\n"
+        "32 22 0:42 / /data rw master:3 - nfs4 host:/x rw\n"
+    )
+    mount_point, kind = file_system(Path(path), str(tmp_path / "mountinfo"))
+    assert (str(mount_point), kind) == found
 
 
 @pytest.mark.parametrize(

@@ -12,29 +12,49 @@ from tests.support.daemon import COMMAND, environment, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_port
 
+LINE = 'interface = "127.0.0.1"\n'
 
-def run(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a daemon that is expected not to start."""
+
+def run(folder: Path, old: str = "", new: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a daemon that is expected not to start, `old` in its file replaced by `new`."""
     config = write_config(folder, [Line("A", f"239.199.{os.getpid() % 250}.2", free_port())])
+    config.write_text(config.read_text().replace(old, new, 1) if old else config.read_text())
     command = [*COMMAND, "run", "--config", str(config), "--runtime-dir", str(folder / "run")]
     return subprocess.run(command, env=environment(**env), capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "message"),
+    ("key", "value", "message"),
     [
-        ("LINE__0__INTERFACE", "nope0", 'line[0].interface: "nope0" is no device or address of this machine'),
-        ("LINE__0__INTERFACE", "192.0.2.1", 'line[0].interface: "192.0.2.1" is no device or address of this'),
-        ("RECEIVE__CPU", "4000", "receive.cpu: 4000 is not a CPU that this process may use ("),
+        ("line[0].interface", "nope0", '"nope0" is no device or address of this machine (devices: lo'),
+        (
+            "line[0].interface",
+            "192.0.2.1",
+            '"192.0.2.1" is no device or address of this machine (devices: lo',
+        ),
+        ("receive.cpu", "4000", "4000 is not a CPU that this process may use (0"),
+        ("recovery.snapshot.password_file", "/nowhere", '"/nowhere": No such file or directory'),
     ],
 )
+@pytest.mark.parametrize("set_by", ["file", "variable"])
 def test_setting_that_this_host_cannot_meet_is_named(
-    tmp_path: Path, variable: str, value: str, message: str
+    tmp_path: Path, key: str, value: str, message: str, set_by: str
 ) -> None:
-    """Exit status 2, one line with the key, and no channel made."""
-    done = run(tmp_path, **{f"FEEDHANDLER__{variable}": value})
+    """Exit status 2, one line: the file or variable, the key, the value, what is allowed; no channel made."""
+    table, _, name = key.rpartition(".")
+    variable = f"FEEDHANDLER__{key.replace('[0]', '__0').replace('.', '__').upper()}"
+    setting = f"{name} = {value}\n" if name == "cpu" else f'{name} = "{value}"\n'
+    if set_by == "variable":
+        done, source = run(tmp_path, **{variable: value}), variable
+    elif name == "interface":
+        done, source = run(tmp_path, LINE, setting), str(tmp_path / "feed.toml")
+    else:
+        table = f"[{table}]\n"
+        old = table if table == "[receive]\n" else "[metrics]\n"
+        new = table + setting + ("" if old == table else old)
+        done, source = run(tmp_path, old, new), str(tmp_path / "feed.toml")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{message}")
+    assert done.stderr.startswith(f"{source}: {key}: {message}")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
