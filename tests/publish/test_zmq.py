@@ -60,6 +60,30 @@ def received(
     return messages
 
 
+def test_a_padded_session_has_one_name(runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    """A name of less than ten characters: events and heartbeats tell the same, or it looks like another."""
+    writer = make_channel(runtime / "test", books=True, schema_mask=0b1)
+    publisher = Publisher(str(runtime / "test"), f"ipc://{runtime}/s", context=context)
+    subscriber = ZmqSubscriber(f"ipc://{runtime}/s", "test", context=context)
+    joined(publisher, subscriber)
+    writer.event(SESSION_START, state=1, first=1, session="DAY1      ")
+    writer.put_counters([], {}, {}, {}, session="DAY1      ")
+    publisher._next_heartbeat = 0.0
+    names: list[str] = []
+
+    def told() -> bool:
+        publisher.step(0.01)
+        while (message := subscriber.receive(0.01)) is not None:
+            if message.schema == "feed":
+                names.extend(filter(None, [message.event.get("session")]))
+        return len(names) >= 2
+
+    wait_until(told)
+    assert set(names) == {"DAY1"}
+    subscriber.close()
+    publisher.close()
+
+
 def test_frames_topics_and_headers(runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     """Three frames; topic CHANNEL/SCHEMA/SYMBOL/; header <QQIHBB; body of count records: byte for byte."""
     writer = make_channel(runtime / "test", books=True, schema_mask=0b1011)

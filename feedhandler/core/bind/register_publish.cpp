@@ -11,6 +11,7 @@
 #include <span>
 
 #include "bind/register.hpp"
+#include "bind/session_text.hpp"
 #include "book/table.hpp"
 #include "publish/batches.hpp"
 #include "publish/channel_reader.hpp"
@@ -105,7 +106,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     for (std::size_t i = 0; i < dbn::schema_count; ++i)
         records[dbn::schema_names[i]] = slot.counters.records[i];
     nb::dict out;
-    out["session"] = text(slot.session);
+    out["session"] = session_text(slot.session, sizeof(slot.session));
     out["ts_ns"] = slot.ts_ns;
     out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
@@ -489,8 +490,8 @@ nb::class_<PythonConsumer<C>> define_consumer(nb::module_& m, const char* name, 
         .def("session",
              [](const Python& self) {
                  CounterSlot slot;
-                 return self.consumer.channel().read_counters(slot) ? std::string(slot.session)
-                                                                    : std::string();
+                 if (!self.consumer.channel().read_counters(slot)) return nb::str("");
+                 return session_text(slot.session, sizeof(slot.session));
              })
         .def("info", [](const Python& self) { return channel_info(self.consumer.channel()); });
 }

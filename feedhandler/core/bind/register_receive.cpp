@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "bind/register.hpp"
+#include "bind/session_text.hpp"
 #include "receive/clock.hpp"
 #include "receive/feed.hpp"
 #include "receive/socket.hpp"
@@ -136,7 +137,7 @@ nb::list feed_events(receive::Feed& feed) {
         entry["first"] = event->first;
         entry["last"] = event->last;
         entry["line"] = event->line;
-        entry["session"] = nb::str(event->session, strnlen(event->session, sizeof(event->session)));
+        entry["session"] = session_text(event->session, sizeof(event->session));
         out.append(entry);
     }
     return out;

@@ -124,10 +124,8 @@ class Loader {
         try {
             std::array<char, 10> session;
             for (std::size_t i = 0; i < session.size(); ++i) session[i] = session_[i].load();
-            std::size_t length = session.size();
-            while (length > 0 && (session[length - 1] == ' ' || session[length - 1] == '\0')) --length;
             image_ = std::make_unique<ImageReader>(settings_.limits, midnight_ns_.load());
-            std::string failure = read(job, {session.data(), length});
+            std::string failure = read(job, {session.data(), session.size()});
             if (!failure.empty()) image_.reset();
             return failure;
         } catch (const std::exception& error) {  // no memory for the books

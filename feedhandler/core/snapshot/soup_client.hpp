@@ -20,10 +20,10 @@ class SoupClient {
     static constexpr std::int64_t heartbeat_ns = 1'000'000'000;
     static constexpr std::int64_t silence_ns = 15'000'000'000;
 
-    // `session`: what the server must name when it accepts, blanks cut.
+    // `session`: what the server must name when it accepts; padding on either side does not count.
     SoupClient(std::string_view username, std::string_view password, std::string_view session,
                std::int64_t now_ns)
-        : session_(session), heard_ns_(now_ns), sent_ns_(now_ns) {
+        : session_(trimmed(session)), heard_ns_(now_ns), sent_ns_(now_ns) {
         std::string login(46, ' ');
         login.replace(0, 6, padded(username, 6));
         login.replace(6, 10, padded(password, 10));
@@ -82,7 +82,8 @@ class SoupClient {
                 if (accepted_ || payload != 30) break;
                 return accept({reinterpret_cast<const char*>(p + 1), payload});
             case 'J':
-                return stop("login refused: " + std::string(payload != 0 ? 1 : 0, static_cast<char>(p[1])));
+                return stop("login refused: " +
+                            shown({reinterpret_cast<const char*>(p + 1), std::min<std::size_t>(payload, 1)}));
             case 'Z':
                 return stop("the server ended the session");
             default:
@@ -93,10 +94,10 @@ class SoupClient {
 
     bool accept(std::string_view payload) {
         if (const auto session = trimmed(payload.substr(0, 10)); session != session_)
-            return stop("session \"" + std::string(session) + "\", the feed's is \"" + session_ + "\"");
+            return stop("session \"" + shown(session) + "\", the feed's is \"" + shown(session_) + "\"");
         std::string_view number = trimmed(payload.substr(10));
         while (number.size() > 1 && number.front() == '0') number.remove_prefix(1);
-        if (number != "1") return stop("begins at number " + std::string(number) + ", not at 1");
+        if (number != "1") return stop("begins at number " + shown(number) + ", not at 1");
         return accepted_ = true;
     }
     bool stop(std::string why) {
@@ -114,6 +115,13 @@ class SoupClient {
     static std::string padded(std::string_view text, std::size_t size) {
         std::string out(text.substr(0, size));
         out.resize(size, ' ');
+        return out;
+    }
+    // What a peer sent, in a line for people: it may be no text at all.
+    static std::string shown(std::string_view text) {
+        std::string out(text);
+        std::ranges::replace_if(
+            out, [](char c) { return c < ' ' || c > '~'; }, '?');
         return out;
     }
     static std::string_view trimmed(std::string_view text) {
