@@ -33,7 +33,7 @@ class Arbiter:
     The sequencing stage alone; each call returns its trace as a list of tuples.
     """
 
-    def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False, snapshot: bool = False, first_to_apply_offset: int = 0) -> None: ...
+    def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False, snapshot: bool = False, first_to_apply_offset: int = 0, restart: bool = False) -> None: ...
 
     def on_packet(self, line: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
 
@@ -42,6 +42,8 @@ class Arbiter:
     def on_timer(self, now_ns: int) -> list: ...
 
     def on_snapshot(self, number: int, now_ns: int) -> list: ...
+
+    def on_image(self, first_to_apply: int, now_ns: int) -> list: ...
 
     def on_snapshot_failed(self, now_ns: int) -> list: ...
 
@@ -295,7 +297,7 @@ class Feed:
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
     """
 
-    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0) -> None:
+    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0, restart: bool = False) -> None:
         """
         Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it cannot.
         """
@@ -326,6 +328,29 @@ class Feed:
 
     def take_snapshot_failure(self) -> str:
         """Why the last snapshot could not be loaded, once; empty: nothing new."""
+
+    @property
+    def restart_state(self) -> str:
+        """
+        waiting (for the first packet), wanted (books for its session), failed (the last choice did not help: make another), over.
+        """
+
+    @property
+    def restart_session(self) -> bytes:
+        """Ten bytes; of a restart that is wanted."""
+
+    @property
+    def restart_first(self) -> int:
+        """Number at which that session was joined."""
+
+    def restart_by(self, choice: str) -> None:
+        """Take the books from a snapshot, or from nowhere."""
+
+    def restart_by_journal(self, image: JournalImage) -> None:
+        """Take these books; the image is empty afterwards."""
+
+    def drop_image(self) -> None:
+        """Free the image, when the restart is over."""
 
     @property
     def events_lost(self) -> int: ...
@@ -441,6 +466,48 @@ class ReplayPackets(ReplayInput):
 
     @property
     def next_packet_ns(self) -> int: ...
+
+class JournalSurvey:
+    """What sessions a stretch of a journal holds, from headers alone."""
+
+    def __init__(self) -> None: ...
+
+    def begin_segment(self) -> None:
+        """The next bytes begin a segment."""
+
+    def read(self, data: bytes) -> None:
+        """
+        The next bytes. Raises ValueError when they are no segment of a journal.
+        """
+
+    def sessions(self) -> list:
+        """
+        A dict each: session, packets, messages (with copies), bytes, first, next, first_ns, last_ns, ended.
+        """
+
+class JournalImage:
+    """Books as the packets of a journal tell them."""
+
+    def __init__(self, session: str, midnight_ns: int) -> None: ...
+
+    def begin_segment(self) -> None:
+        """The next bytes begin a segment."""
+
+    def read(self, data: bytes) -> None:
+        """
+        The next bytes. Raises ValueError when they are no segment of a journal.
+        """
+
+    @property
+    def next_sequence(self) -> int:
+        """The first number that the books do not contain."""
+
+    @property
+    def orders(self) -> int: ...
+
+    @property
+    def failure(self) -> str:
+        """Why the books must not be used; empty: they may."""
 
 def journal_status(directory: str) -> dict | None:
     """

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
@@ -39,6 +39,7 @@ class Children:
 
     log: FilteringBoundLogger
     children: list[Child] = field(default_factory=list)
+    may_start: Callable[[], bool] = lambda: True
 
     def add(self, name: str, module: str, arguments: Sequence[str]) -> None:
         """Add a helper; the next tick starts it."""
@@ -49,7 +50,7 @@ class Children:
         now_s = time.monotonic()
         for child in self.children:
             if child.process is None:
-                if now_s >= child.due_s:
+                if now_s >= child.due_s and self.may_start():
                     self._start(child, now_s)
             elif (status := child.process.poll()) is not None:
                 self._died(child, status, now_s)

@@ -17,8 +17,10 @@ LONGEST_RUN_DAYS = 1000
 """For so long a daemon knows the calendar; it is worked out at the start."""
 
 
-def make_feed(config: Config, directory: Path) -> _core.Feed:
+def make_feed(config: Config, directory: Path, *, restart: bool = False) -> _core.Feed:
     """Join the lines and make the channel's files in `directory`; nothing runs yet.
+
+    With `restart` a session that is joined in its middle waits for what `_restart` finds.
 
     Raises UsageError for a CPU or device that this machine has not, RunError for what the kernel refuses.
     """
@@ -55,6 +57,7 @@ def make_feed(config: Config, directory: Path) -> _core.Feed:
             journal_ring_bytes=config.journal.ring_mib << 20 if config.journal.directory else 0,
             snapshot=snapshot_login(config),
             first_to_apply_offset=recovery.snapshot.first_to_apply_offset if recovery.snapshot else 0,
+            restart=restart,
         )
     except MemoryError as error:
         raise RunError("not enough memory for the books and buffers of the channel") from error

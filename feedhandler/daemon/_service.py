@@ -19,6 +19,7 @@ from feedhandler.daemon._events import STATES, log_events
 from feedhandler.daemon._feed import make_feed
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
+from feedhandler.daemon._restart import Restart
 from feedhandler.errors import RunError
 
 TICK_S = 0.1
@@ -33,18 +34,22 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     """
     log = open_log(config.channel.name)
     directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
-    feed = make_feed(config, directory)
+    restart = Restart(config, directory, log)
+    feed = make_feed(config, directory, restart=restart.possible)
     stop = _stop_on_signals()
     _log_granted(log, feed, config)
     _keep_off(config.receive.cpu)
     feed.start()
+    restart.begin(feed)
     _keep_privileges_from_helpers()
     children, journal = _children_of(config, directory, log), _journal_of(config, directory, log)
+    journal.may_start = restart.journal_is_free
     log.info("started", directory=str(directory), pid=os.getpid(), memory_locked=feed.memory_locked)
     notify(f"READY=1\nSTATUS={_status(feed)}")
     try:
         _supervise(feed, config, [children, journal], stop, log)
     finally:
+        restart.stop()
         _stop(feed, config, children, journal, log)
 
 

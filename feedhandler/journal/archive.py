@@ -47,7 +47,8 @@ def repair(directory: Path, log: FilteringBoundLogger) -> None:
 
 
 def _finish(segment: Segment, log: FilteringBoundLogger) -> None:
-    size, packets = extent(segment.path)
+    with segment.path.open("rb") as file:
+        size, packets = extent(file)
     if packets == 0:
         segment.path.unlink()
         log.warning("journal_segment_empty", segment=segment.path.name)

@@ -68,14 +68,13 @@ def segments(directory: Path) -> list[Segment]:
     return list(once.values())
 
 
-def extent(path: Path) -> tuple[int, int]:
+def extent(file: BinaryIO) -> tuple[int, int]:
     """Return (bytes, packets) of the whole records of a segment not compressed; (0, 0): it is none."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return 0, 0
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            size, packets, _, _ = _core.segment_extent(data)
-            return size, packets
+    if os.fstat(file.fileno()).st_size == 0:
+        return 0, 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        size, packets, _, _ = _core.segment_extent(data)
+        return size, packets
 
 
 class DamagedError(Exception):
@@ -100,13 +99,13 @@ def unpacked(file: BinaryIO) -> Iterator[bytes]:
         raise DamagedError("the zstd stream ends too early")
 
 
-def readable(segment: Segment) -> tuple[int, int]:
+def readable(segment: Segment, file: BinaryIO) -> tuple[int, int]:
     """Return (bytes to read, bytes behind them that are no whole packets) of a segment not compressed.
 
     A finished file that another program has written (an editor of captures) is taken as it is.
     """
-    size, packets = extent(segment.path)
-    whole = segment.path.stat().st_size
+    size, packets = extent(file)
+    whole = os.fstat(file.fileno()).st_size
     if segment.kind == PLAIN and packets == 0:
         size = whole
     return size, 0 if segment.kind == PART else whole - size
@@ -118,10 +117,15 @@ def contents(segment: Segment) -> Iterator[bytes]:
     Raises DamagedError behind what could be read of a compressed one.
     """
     with segment.path.open("rb") as file:
-        if segment.kind == PACKED:
-            yield from unpacked(file)
-            return
-        left, _ = readable(segment)
-        while left > 0 and (chunk := file.read(min(left, CHUNK))):
-            left -= len(chunk)
-            yield chunk
+        yield from contents_of(segment, file)
+
+
+def contents_of(segment: Segment, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the same of a file that is open, and stands at its start."""
+    if segment.kind == PACKED:
+        yield from unpacked(file)
+        return
+    left, _ = readable(segment, file)
+    while left > 0 and (chunk := file.read(min(left, CHUNK))):
+        left -= len(chunk)
+        yield chunk

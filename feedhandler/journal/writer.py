@@ -20,6 +20,7 @@ PAUSE_S = 0.002
 LOOK_S = 0.5  # between looks at the daemon, the clock and the losses
 DRAIN_S = 0.35  # the daemon waits half a second for its helpers
 LOCK_TIMEOUT_S = 10.0
+LOCK_LOOK_S = 0.01
 _DEAD = 255
 
 
@@ -36,7 +37,7 @@ class Settings:
 
 
 @contextmanager
-def locked(directory: Path, stop: threading.Event) -> Iterator[None]:
+def locked(directory: Path, stop: threading.Event, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the directory: one journal writes into it.
 
     Raises RunError when another does, and goes on doing so.
@@ -48,7 +49,7 @@ def locked(directory: Path, stop: threading.Event) -> Iterator[None]:
     except OSError as error:
         raise RunError(f'journal.directory: "{directory}": {error.strerror}') from error
     try:
-        deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +57,7 @@ def locked(directory: Path, stop: threading.Event) -> Iterator[None]:
             except BlockingIOError:  # perhaps that of the daemon before, which is about to end
                 if time.monotonic() > deadline_s:
                     raise RunError(f'journal.directory: "{directory}": another journal writes here') from None
-                if stop.wait(0.05):
+                if stop.wait(LOCK_LOOK_S):
                     raise RunError("stopped before it began") from None
         yield
     finally:

@@ -103,8 +103,11 @@ def _append_segment(segment: journal.Segment, whole: BinaryIO, damage: list[str]
     except journal.DamagedError as error:
         damage.append(f"{segment.path.name}: {error}; what lies before it was played")
         _cut_torn_record(start, whole)
-    if segment.kind == journal.PLAIN and (torn := journal.readable(segment)[1]):
-        damage.append(f"{segment.path.name}: the last {torn} bytes are no whole packets")
+    if segment.kind == journal.PLAIN:
+        with segment.path.open("rb") as file:
+            torn = journal.readable(segment, file)[1]
+        if torn:
+            damage.append(f"{segment.path.name}: the last {torn} bytes are no whole packets")
 
 
 def _cut_torn_record(start: int, whole: BinaryIO) -> None:

@@ -10,12 +10,13 @@
 #include <system_error>
 #include <tuple>
 
+#include "bind/journal_image.hpp"
 #include "bind/register.hpp"
 #include "bind/replay_input.hpp"
 #include "journal/files.hpp"
 #include "journal/journal.hpp"
-
 #include "journal/segment.hpp"
+#include "journal/survey.hpp"
 #include "publish/packet_ring.hpp"
 #include "receive/feed.hpp"
 #include "record/modify_dialect.hpp"
@@ -108,9 +109,79 @@ class PacketRing {
     journal::JournalFiles files_;
 };
 
+std::span<const std::uint8_t> span_of(const nb::bytes& bytes) {
+    return {reinterpret_cast<const std::uint8_t*>(bytes.c_str()), bytes.size()};
+}
+
+nb::list sessions_seen(const journal::Survey& survey) {
+    nb::list out;
+    for (const journal::SessionSeen& seen : survey.sessions()) {
+        nb::dict entry;
+        entry["session"] = nb::bytes(seen.session.data(), seen.session.size());
+        entry["packets"] = seen.packets;
+        entry["messages"] = seen.messages;
+        entry["bytes"] = seen.bytes;
+        entry["first"] = seen.first;
+        entry["next"] = seen.next;
+        entry["first_ns"] = seen.first_ns;
+        entry["last_ns"] = seen.last_ns;
+        entry["ended"] = seen.ended;
+        out.append(entry);
+    }
+    return out;
+}
+
+// What a restart reads of a journal.
+void register_restart(nb::module_& m) {
+    using journal::Survey;
+    nb::class_<Survey>(m, "JournalSurvey", "What sessions a stretch of a journal holds, from headers alone.")
+        .def(nb::init<>())
+        .def("begin_segment", &Survey::begin_segment, "The next bytes begin a segment.")
+        .def(
+            "read",
+            [](Survey& self, const nb::bytes& data) {
+                const auto bytes = span_of(data);
+                const nb::gil_scoped_release unlocked;
+                self.read(bytes);
+            },
+            "data"_a, "The next bytes. Raises ValueError when they are no segment of a journal.")
+        .def("sessions", &sessions_seen,
+             "A dict each: session, packets, messages (with copies), bytes, first, next, first_ns, last_ns, "
+             "ended.");
+    nb::class_<JournalImage>(m, "JournalImage", "Books as the packets of a journal tell them.")
+        .def(
+            "__init__",
+            [](JournalImage* self, const nb::bytes& session_bytes, std::int64_t midnight_ns) {
+                const std::string session(session_bytes.c_str(), session_bytes.size());
+                const nb::gil_scoped_release unlocked;
+                new (self)
+                    JournalImage(std::make_unique<journal::Image>(session, book::BookLimits{}, midnight_ns));
+            },
+            "session"_a, "midnight_ns"_a)
+        .def(
+            "begin_segment", [](JournalImage& self) { self.image().begin_segment(); },
+            "The next bytes begin a segment.")
+        .def(
+            "read",
+            [](JournalImage& self, const nb::bytes& data) {
+                const auto bytes = span_of(data);
+                const nb::gil_scoped_release unlocked;
+                self.image().read(bytes);
+            },
+            "data"_a, "The next bytes. Raises ValueError when they are no segment of a journal.")
+        .def_prop_ro(
+            "next_sequence", [](const JournalImage& self) { return self.image().next_sequence(); },
+            "The first number that the books do not contain.")
+        .def_prop_ro("orders", [](const JournalImage& self) { return self.image().orders(); })
+        .def_prop_ro(
+            "failure", [](const JournalImage& self) { return self.image().failure(); },
+            "Why the books must not be used; empty: they may.");
+}
+
 }  // namespace
 
 void register_journal(nb::module_& m) {
+    register_restart(m);
     m.def("journal_status", &journal_status, "directory"_a,
           "State and counters of the journal of the channel in this folder; None when it has none.");
     m.def("segment_extent", &segment_extent, "data"_a,

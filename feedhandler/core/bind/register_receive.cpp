@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "bind/journal_image.hpp"
 #include "bind/register.hpp"
 #include "bind/session_text.hpp"
 #include "receive/clock.hpp"
@@ -78,7 +79,7 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
                const std::vector<std::pair<std::int64_t, std::uint32_t>>& trading_days,
                std::uint64_t ring_bytes, const std::vector<std::string>& symbols,
                std::uint64_t journal_ring_bytes, const std::optional<SnapshotText>& snapshot,
-               std::uint64_t first_to_apply_offset) {
+               std::uint64_t first_to_apply_offset, bool restart) {
     receive::FeedSettings s;
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
@@ -116,6 +117,7 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.normalizer.exchange = dataset.substr(0, dataset.find('.'));
     s.normalizer.symbols = symbols;
     s.journal_ring_bytes = journal_ring_bytes;
+    s.sequence.restart = restart;
     if (snapshot) {
         const auto& [address, port, username, password] = *snapshot;
         s.snapshot = snapshot::LoaderSettings{address, port, username, password, s.normalizer.limits};
@@ -153,7 +155,7 @@ void register_feed(nb::module_& m) {
              nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
              nb::arg("publisher_id"), nb::arg("trading_days"), nb::arg("ring_bytes"), nb::arg("symbols"),
              nb::arg("journal_ring_bytes") = 0, nb::arg("snapshot") = nb::none(),
-             nb::arg("first_to_apply_offset") = 0,
+             nb::arg("first_to_apply_offset") = 0, nb::arg("restart") = false,
              "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
              "cannot.")
         .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),
@@ -172,6 +174,36 @@ void register_feed(nb::module_& m) {
         .def("events", &feed_events, "Events since the last call, for the log; one thread only.")
         .def("take_snapshot_failure", &receive::Feed::take_snapshot_failure,
              "Why the last snapshot could not be loaded, once; empty: nothing new.")
+        .def_prop_ro(
+            "restart_state",
+            [](receive::Feed& feed) {
+                constexpr const char* names[] = {"waiting", "wanted", "failed", "over"};
+                return names[static_cast<std::size_t>(feed.restart().state())];
+            },
+            "waiting (for the first packet), wanted (books for its session), failed (the last choice did not "
+            "help: make another), over.")
+        .def_prop_ro(
+            "restart_session",
+            [](receive::Feed& feed) { return nb::bytes(feed.restart().session().c_str(), 10); },
+            "Ten bytes; of a restart that is wanted.")
+        .def_prop_ro(
+            "restart_first", [](receive::Feed& feed) { return feed.restart().first(); },
+            "Number at which that session was joined.")
+        .def(
+            "restart_by",
+            [](receive::Feed& feed, const std::string& choice) {
+                using Choice = receive::Restart::Choice;
+                if (choice != "snapshot" && choice != "nothing") throw nb::value_error("choice");
+                feed.restart().choose(choice == "snapshot" ? Choice::snapshot : Choice::nothing);
+            },
+            nb::arg("choice"), "Take the books from a snapshot, or from nowhere.")
+        .def(
+            "restart_by_journal",
+            [](receive::Feed& feed, JournalImage& image) { feed.restart().offer(image.take()); },
+            nb::arg("image"), "Take these books; the image is empty afterwards.")
+        .def(
+            "drop_image", [](receive::Feed& feed) { feed.restart().drop_image(); },
+            nb::call_guard<nb::gil_scoped_release>(), "Free the image, when the restart is over.")
         .def_prop_ro("events_lost", [](receive::Feed& feed) { return feed.events().lost(); })
         .def(
             "granted",

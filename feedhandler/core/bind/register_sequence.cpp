@@ -114,6 +114,10 @@ class TracedArbiter {
         arbiter_.on_snapshot(number, now_ns);
         return take();
     }
+    nb::list on_image(std::uint64_t first_to_apply, std::int64_t now_ns) {
+        arbiter_.on_image(first_to_apply, now_ns);
+        return take();
+    }
     nb::list on_snapshot_failed(std::int64_t now_ns) {
         arbiter_.on_snapshot_failed(now_ns);
         return take();
@@ -187,12 +191,12 @@ void register_sequence(nb::module_& m) {
                std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
                std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps, bool snapshot,
-               std::uint64_t first_to_apply_offset) {
+               std::uint64_t first_to_apply_offset, bool restart) {
                 if (lines > max_lines || servers > max_servers ||
                     session.size() > frame::mold_session_bytes || (start != "live" && start != "beginning")) {
                     throw nb::value_error("Arbiter: lines, servers, session or start out of range");
                 }
-                const sequence::Settings settings{
+                sequence::Settings settings{
                     lines,          servers,
                     session,        start == "live" ? sequence::Start::live : sequence::Start::beginning,
                     first_sequence, line_down_ns,
@@ -201,6 +205,7 @@ void register_sequence(nb::module_& m) {
                     requests_per_s, hold_messages,
                     hold_bytes,     max_gap_messages,
                     snapshot,       first_to_apply_offset};
+                settings.restart = restart;
                 new (self) TracedArbiter(settings, with_timestamps);
             },
             nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers,
@@ -210,11 +215,12 @@ void register_sequence(nb::module_& m) {
             "max_outstanding"_a = defaults.max_outstanding, "requests_per_s"_a = defaults.requests_per_s,
             "hold_messages"_a = defaults.hold_messages, "hold_bytes"_a = defaults.hold_bytes,
             "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false,
-            "snapshot"_a = false, "first_to_apply_offset"_a = 0)
+            "snapshot"_a = false, "first_to_apply_offset"_a = 0, "restart"_a = false)
         .def("on_packet", &TracedArbiter::on_packet, "line"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_reply", &TracedArbiter::on_reply, "server"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_timer", &TracedArbiter::on_timer, "now_ns"_a)
         .def("on_snapshot", &TracedArbiter::on_snapshot, "number"_a, "now_ns"_a)
+        .def("on_image", &TracedArbiter::on_image, "first_to_apply"_a, "now_ns"_a)
         .def("on_snapshot_failed", &TracedArbiter::on_snapshot_failed, "now_ns"_a)
         .def("counters", &TracedArbiter::counters)
         .def("history", &TracedArbiter::history)

@@ -33,6 +33,7 @@
 #include "publish/counters.hpp"
 #include "receive/event_queue.hpp"
 #include "receive/loop.hpp"
+#include "receive/restart.hpp"
 #include "receive/socket.hpp"
 #include "record/normalizer.hpp"
 #include "sequence/settings.hpp"
@@ -138,6 +139,7 @@ class Feed {
     bool memory_locked() const { return memory_locked_; }
     EventQueue& events() { return events_; }
     std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
+    Restart& restart() { return restart_; }
     SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
 
     // ---- called by the loop
@@ -173,7 +175,7 @@ class Feed {
     // ---- called by the pipeline
 
     void on_event(const Event& event) {
-        if (event.type == EventType::session_start) set_trading_day(event.ts_ns);
+        if (event.type == EventType::session_start) on_session_start(event.ts_ns);
         channel_.publish(event, static_cast<std::uint32_t>(pipeline_.arbiter().next_sequence()));
         events_.push(event);
         counters_due_ns_ = 0;  // counters and gap history follow an event at once
@@ -184,9 +186,12 @@ class Feed {
     void start_snapshot(std::int64_t /*now_ns*/) {
         snapshot_pending_ = true;
         snapshot_told_ = false;
-        loader_->start(pipeline_.arbiter().session(), midnight_ns_);
+        if (pipeline_.arbiter().restarting())
+            restart_.want(pipeline_.arbiter().session(), pipeline_.arbiter().next_sequence());
+        else
+            load_snapshot();
     }
-    book::BookSet& snapshot_books() { return loader_->books(); }
+    book::BookSet& snapshot_books() { return loading_ ? loader_->books() : restart_.image().books(); }
 
   private:
     static publish::ChannelSettings with_books(publish::ChannelSettings channel) {
@@ -201,6 +206,11 @@ class Feed {
                                                        origins_of(settings.lines, settings.servers));
     }
 
+    void on_session_start(std::int64_t now_ns) {
+        set_trading_day(now_ns);
+        if (!pipeline_.arbiter().restarting()) restart_.end();
+    }
+
     void set_trading_day(std::int64_t now_ns) {
         const auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
         if (later == trading_days_.begin()) return;
@@ -213,15 +223,49 @@ class Feed {
     void look_for_snapshot(std::int64_t now_ns) {
         now_ns_ = now_ns;
         auto& arbiter = pipeline_.arbiter();
-        const auto result = loader_->result();
-        if (!snapshot_told_ && result != snapshot::Loader::Result::none) {
-            snapshot_told_ = true;
-            result == snapshot::Loader::Result::ready ? arbiter.on_snapshot(loader_->number(), now_ns)
-                                                      : arbiter.on_snapshot_failed(now_ns);
-        }
+        if (!snapshot_told_) loading_ ? look_at_loader(now_ns) : look_at_restart(now_ns);
         if (arbiter.loading()) return;
         snapshot_pending_ = false;
-        loader_->release();
+        if (std::exchange(loading_, false)) loader_->release();
+        restart_.end();
+    }
+
+    void load_snapshot() {
+        loading_ = true;
+        loader_->start(pipeline_.arbiter().session(), midnight_ns_);
+    }
+
+    void look_at_loader(std::int64_t now_ns) {
+        auto& arbiter = pipeline_.arbiter();
+        const auto result = loader_->result();
+        if (result == snapshot::Loader::Result::none) return;
+        if (result == snapshot::Loader::Result::failed && arbiter.restarting()) {
+            loading_ = false;
+            loader_->release();
+            return restart_.fail();
+        }
+        snapshot_told_ = true;
+        result == snapshot::Loader::Result::ready ? arbiter.on_snapshot(loader_->number(), now_ns)
+                                                  : arbiter.on_snapshot_failed(now_ns);
+    }
+
+    void look_at_restart(std::int64_t now_ns) {
+        auto& arbiter = pipeline_.arbiter();
+        switch (restart_.choice()) {
+            case Restart::Choice::none:
+                return;
+            case Restart::Choice::journal:
+                if (!restart_.image().session().is(reinterpret_cast<const std::uint8_t*>(arbiter.session())))
+                    return restart_.fail();
+                snapshot_told_ = true;
+                return arbiter.on_image(restart_.image().next_sequence(), now_ns);
+            case Restart::Choice::snapshot:
+                if (loader_) return load_snapshot();
+                return restart_.fail();
+            case Restart::Choice::nothing:
+                snapshot_told_ = true;
+                return arbiter.on_snapshot_failed(now_ns);
+        }
     }
 
     void run(std::promise<void>& ready) {
@@ -306,8 +350,10 @@ class Feed {
     Pipeline<Normalizer, Feed> pipeline_;
     EventQueue events_;
     std::optional<snapshot::Loader> loader_;
-    bool snapshot_pending_ = false;  // the loader works for us, or has what we use
-    bool snapshot_told_ = false;     // the arbiter knows of its result
+    Restart restart_;
+    bool snapshot_pending_ = false;  // books come, or those that came are in use
+    bool snapshot_told_ = false;     // the arbiter knows of them
+    bool loading_ = false;           // the loader works for us, or has what we use
     std::int64_t midnight_ns_;       // of the trading day, UTC
 
     std::int64_t now_ns_ = 0;

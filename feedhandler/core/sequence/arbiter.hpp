@@ -112,10 +112,15 @@ class Arbiter {
     std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
 
     // The answers to the sink's start_snapshot: a snapshot of everything before the message that its last
-    // packet named is ready; or there is none.
+    // packet named is ready; or an image of everything before `first_to_apply`, whatever its source; or there
+    // is none.
     void on_snapshot(std::uint64_t number, std::int64_t now_ns) {
+        on_image(number + settings_.first_to_apply_offset, now_ns);
+    }
+    void on_image(std::uint64_t first_to_apply, std::int64_t now_ns) {
         if (!holding_ || splice_ != 0) return;
-        splice_ = number + settings_.first_to_apply_offset;
+        if (restarting_ && first_to_apply < next_ && gaps_.can_open()) go_back(first_to_apply, now_ns);
+        splice_ = first_to_apply;
         splice_deadline_ns_ = now_ns + settings_.splice_timeout_ns;
         settle(now_ns);
     }
@@ -132,7 +137,8 @@ class Arbiter {
     }  // ten bytes; NULs before the first packet
     const GapHistory& history() const { return history_; }
     std::uint64_t held() const { return hold_.held(); }
-    bool loading() const { return holding_; }  // a snapshot is wanted, or ready and not yet spliced in
+    bool loading() const { return holding_; }        // a snapshot is wanted, or ready and not yet spliced in
+    bool restarting() const { return restarting_; }  // and it is the first of a restart
 
     // Brings the lines' `missing` up to date; the other counters always are.
     void refresh_counters() {
@@ -245,7 +251,8 @@ class Arbiter {
                 lines_[i].missing_before = counters_.lines[i].missing;
             sink_.on_clear(0, now_ns);
         }
-        const bool from_beginning = rollover || settings_.start == Start::beginning;
+        restarting_ = settings_.restart && !rollover && packet.sequence != 1;
+        const bool from_beginning = rollover || (settings_.start == Start::beginning && !restarting_);
         next_ = !rollover && settings_.first_sequence != 0 ? settings_.first_sequence
                 : from_beginning                           ? 1
                                                            : packet.sequence;
@@ -255,8 +262,8 @@ class Arbiter {
         stale_ = !from_beginning && next_ != 1;
         // A replay's exchange begins with its first number: its snapshots know no more.
         if (settings_.snapshot && settings_.first_sequence != 0) stale_ = false;
-        late_start_ = stale_ && settings_.snapshot;
-        holding_ = false;
+        late_start_ = stale_ && (settings_.snapshot || restarting_);
+        holding_ = restarting_;
         splice_ = 0;
         lost_passed_ = 0;
         escalation_ = {};
@@ -265,6 +272,7 @@ class Arbiter {
         for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
         emit(EventType::session_start, now_ns, next_, 0);
         if (packet.sequence <= next_ || stale_) change_state(now_ns);
+        if (restarting_) ask_for_image(now_ns);
     }
 
     void sequence_data(std::size_t line, const frame::MoldPacket& packet, const Receipt& receipt,
@@ -459,7 +467,7 @@ class Arbiter {
         for (;;) {
             if (settings_.servers == 0 && settings_.arbitration_ns <= 0)
                 give_up_holes_asked_before(now_ns, now_ns);
-            if (settings_.snapshot) escalate(now_ns);
+            if (settings_.snapshot || holding_) escalate(now_ns);
             if (next_ != highest_ || refused_end_ <= highest_) break;
             reveal(refused_end_, now_ns);
         }
@@ -500,8 +508,20 @@ class Arbiter {
         escalation_.want(now_ns);
         if (!escalation_.due(now_ns) || (end_known_ && escalation_.exhausted())) return;
         holding_ = true;  // from before the login: the snapshot cannot be older than what is held
+        ask_for_image(now_ns);
+    }
+
+    void ask_for_image(std::int64_t now_ns) {
         emit(EventType::snapshot_begin, now_ns, next_, 0);
         if constexpr (requires { sink_.start_snapshot(now_ns); }) sink_.start_snapshot(now_ns);
+    }
+
+    // Nothing was delivered yet, and the feed begins at a lower number: what lies between is a hole.
+    void go_back(std::uint64_t first, std::int64_t now_ns) {
+        gaps_.open({first, next_}, now_ns, now_ns);
+        emit(EventType::gap_open, now_ns, first, next_ - 1);
+        head_end_ = std::exchange(next_, first);
+        requester_.stir();
     }
 
     // Once all that precedes the snapshot is in or known to be missing.
@@ -517,7 +537,7 @@ class Arbiter {
         counters_.gaps.recovered_snapshot += covered;
         if constexpr (requires { sink_.on_splice(splice_, covered, now_ns); })
             sink_.on_splice(splice_, covered, now_ns);
-        holding_ = late_start_ = false;
+        holding_ = late_start_ = restarting_ = false;
         head_end_ = 0;
         stale_ = gaps_.next_lost() != nullptr;
         escalation_.repaired();
@@ -529,8 +549,15 @@ class Arbiter {
     void drop_snapshot(std::int64_t now_ns) {
         holding_ = false;
         splice_ = 0;
-        escalation_.failed(now_ns);
+        const bool restarted = std::exchange(restarting_, false);
+        late_start_ = late_start_ && settings_.snapshot;
         emit(EventType::snapshot_end, now_ns, 0, 0);
+        if (restarted && settings_.start == Start::beginning && gaps_.can_open()) {
+            stale_ = late_start_ = false;
+            go_back(1, now_ns);
+        } else {
+            escalation_.failed(now_ns);
+        }
         drain(now_ns);
     }
 
@@ -541,8 +568,8 @@ class Arbiter {
     }
     bool repairing() const { return settings_.snapshot && stale_ && !escalation_.exhausted(); }
     std::int64_t snapshot_deadline_ns(std::int64_t now_ns) const {
-        if (!settings_.snapshot) return never_ns;
         if (holding_) return splice_ != 0 ? splice_deadline_ns_ : never_ns;
+        if (!settings_.snapshot) return never_ns;
         if (stale_) return end_known_ && escalation_.exhausted() ? never_ns : escalation_.next_ns();
         return gaps_.empty() || settings_.servers == 0 ? never_ns : now_ns + Escalation::sample_ns;
     }
@@ -612,6 +639,7 @@ class Arbiter {
     bool stale_ = false;        // messages were lost, or never seen, in this session
     bool late_start_ = false;   // the books were never right in this session: a snapshot makes them so
     bool holding_ = false;      // a snapshot is being loaded: messages wait for it
+    bool restarting_ = false;   // it is the first image of a restart: nothing was delivered yet
     std::uint64_t splice_ = 0;  // first number to apply of the snapshot that is ready
     std::int64_t splice_deadline_ns_ = 0;
     std::uint64_t lost_passed_ = 0;  // lost messages that the books had to do without, since they were right

@@ -51,8 +51,9 @@ class GapSet {
     bool can_split() const { return !missing_.full(); }
 
     void open(SequenceRange range, std::int64_t now_ns, std::int64_t ask_ns) {
-        missing_.push_back({range.first, range.end, ask_ns});
-        holes_.push_back({range.first, range.end, range.size(), 0, history_.open(now_ns, range)});
+        missing_.insert(missing_.find(range.first), {range.first, range.end, ask_ns});
+        holes_.insert(holes_.find(range.first),
+                      {range.first, range.end, range.size(), 0, history_.open(now_ns, range)});
         ++counters_.total;
         ++counters_.open;
         counters_.messages += range.size();

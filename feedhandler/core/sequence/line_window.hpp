@@ -41,6 +41,7 @@ class LineWindow {
 
     // Numbers in [base, next) that were not brought.
     std::uint64_t missing(std::uint64_t next) const {
+        if (next <= base_) return 0;  // a restart: what it fetches was never this line's business
         const std::uint64_t ahead = end_ > next ? count(std::max(next, floor()), end_) : 0;
         return next - base_ - (distinct_ - ahead);
     }

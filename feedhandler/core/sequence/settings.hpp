@@ -37,6 +37,10 @@ struct Settings {
     bool snapshot = false;                    // is there a snapshot server
     std::uint64_t first_to_apply_offset = 0;  // 0: the number in G is the first to apply, 1: the one after it
     std::int64_t splice_timeout_ns = 15'000'000'000;  // for the lines to reach the number of a snapshot
+
+    // What an earlier run has kept of the session may be had: a session joined in its middle is held from its
+    // first packet on, until an image comes or is refused.
+    bool restart = false;
 };
 
 }  // namespace fh::sequence

@@ -1,0 +1,301 @@
+"""A daemon that was killed starts again in the middle of the session, from its journal or a snapshot."""
+
+import contextlib
+import datetime
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedhandler import _core
+from tests.e2e.test_live_snapshot import assert_books, send, snapshots, state_of
+from tests.support.daemon import Daemon, running, write_config
+from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
+from tests.support.journal import journal_files
+from tests.support.multicast import free_ports
+from tests.support.snapshot import model_of
+from tests.support.wait import wait_for
+
+SESSION = b"LIVETEST01"
+STARTING, LIVE, RECOVERING, STALE, ENDED = range(5)
+
+
+@pytest.fixture(scope="module")
+def day() -> list[bytes]:
+    """One simulated day."""
+    return simulated_messages(12_000)
+
+
+class Site:
+    """A channel with a journal, its exchange and servers; daemons come and go."""
+
+    def __init__(self, folder: Path, day: list[bytes], **tables: str) -> None:
+        ports = free_ports(2)
+        self.lines = [Line(n, f"239.194.{os.getpid() % 250}.{i}", next(ports)) for i, n in enumerate("AB")]
+        self.exchange = Exchange(day, self.lines, SESSION)
+        self.server = RewindServer(SESSION, day, ("127.0.0.1", 0))
+        self.folder, self.journal = folder, folder / "journal"
+        extra = tables.pop("extra", "")
+        self.config = write_config(
+            folder,
+            self.lines,
+            [self.server.address],
+            extra=extra + f'[journal]\ndirectory = "{self.journal}"\n' + tables.pop("journal", ""),
+            recovery="timeout_ms = 20\nretries = 50\nmax_outstanding = 8\nrequests_per_s = 100000\n",
+            **tables,
+        )
+
+    def run(self) -> contextlib.AbstractContextManager[Daemon]:
+        """A daemon on this site's folder."""
+        return running(self.config, self.folder / "run")
+
+    def send(self, daemon: Daemon, upto: int) -> None:
+        """Send up to message `upto`; wait until all is applied and in the journal."""
+        self.exchange.send(upto + 1 - self.exchange.next)
+        self.exchange.heartbeat()
+        wait_for(lambda: daemon.reader.next_sequence == upto + 1, "all messages")
+        wait_for(lambda: self.written(daemon) >= daemon.reader.counters()["lines"][0]["packets"], "journal")
+
+    def written(self, daemon: Daemon) -> int:
+        """Packets in the journal."""
+        status = _core.journal_status(str(daemon.runtime_dir / daemon.channel)) or {}
+        return int(status.get("packets", 0)) // 2
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.exchange.close()
+        self.server.close()
+
+
+@contextlib.contextmanager
+def site(folder: Path, day: list[bytes], **tables: str) -> Iterator[Site]:
+    """A site, gone afterwards."""
+    made = Site(folder, day, **tables)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def logged(daemon: Daemon, event: str) -> dict[str, Any]:
+    """Wait for an event in the log; return the newest."""
+    found = wait_for(lambda: [e for e in daemon.log() if e["event"] == event], event)
+    return dict(found[-1])
+
+
+def test_killed_daemon_goes_on_from_its_journal_and_asks_for_what_it_missed(
+    tmp_path: Path, day: list[bytes]
+) -> None:
+    """kill -9, messages lost meanwhile: STARTING until the books are there, LIVE with right ones, to the end.
+
+    It says that it took the journal, and why; nothing of the hole is lost, nothing before it is asked for.
+    """
+    with site(tmp_path, day) as here:
+        with here.run() as daemon:
+            here.send(daemon, 5000)
+            daemon.stop(signal.SIGKILL)
+        here.exchange.next += 300  # while nobody listened
+        with here.run() as daemon:
+            here.server.requests.clear()
+            here.exchange.send(200)
+            wait_for(lambda: daemon.reader.next_sequence == 5501, "all messages")
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:5500]))
+            choice = logged(daemon, "restart")
+            assert (choice["source"], choice["session"], choice["next"]) == ("journal", "LIVETEST01", 5001)
+            assert "there is no snapshot server" in choice["reason"]
+            assert logged(daemon, "restart_image")["first_to_apply"] == 5001
+            gaps = daemon.stat()["gaps"]
+            assert (gaps["recovered_rewind"], gaps["unrecovered"]) == (300, 0)
+            assert min(first for first, _ in here.server.requests) == 5001
+            here.send(daemon, 12_000)
+            here.exchange.end()
+            state_of(daemon, ENDED)
+            assert_books(daemon, model_of(day))
+            assert daemon.stop() == 0
+
+
+def test_third_start_reads_the_segments_of_both_runs_before(tmp_path: Path, day: list[bytes]) -> None:
+    """Small segments, compressed or not, torn or finished; replies that filled the hole are in them too."""
+    with site(tmp_path, day, journal="segment_mib = 1\nsegment_s = 0.2\n") as here:
+        for upto in (3000, 6000, 9000):
+            with here.run() as daemon:
+                here.send(daemon, upto)
+                state_of(daemon, LIVE)
+                daemon.stop(signal.SIGKILL)
+            here.exchange.next += 100
+        assert len(journal_files(here.journal)) >= 3
+        with here.run() as daemon:
+            here.server.requests.clear()
+            here.exchange.heartbeat()
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:9100]))
+            assert min(first for first, _ in here.server.requests) == 9001
+
+
+def test_start_at_the_beginning_takes_the_journal_too(tmp_path: Path, day: list[bytes]) -> None:
+    """Number 1 is in the journal: only the hole behind it is asked for."""
+    with site(tmp_path, day, channel_table='start = "beginning"\n') as here:
+        here.exchange.next = 101
+        with here.run() as daemon:
+            here.send(daemon, 5000)
+            daemon.stop(signal.SIGKILL)
+        here.exchange.next += 50
+        with here.run() as daemon:
+            here.server.requests.clear()
+            here.exchange.send(50)
+            wait_for(lambda: daemon.reader.next_sequence == 5101, "all messages")
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:5100]))
+            assert "all by re-requests" in logged(daemon, "restart")["reason"]
+            assert min(first for first, _ in here.server.requests) == 5001
+
+
+def test_useless_journal_of_a_start_at_the_beginning_costs_time_only(
+    tmp_path: Path, day: list[bytes]
+) -> None:
+    """It has no number 1: everything is asked for, as without one."""
+    with site(tmp_path, day) as here:
+        here.exchange.next = 1001
+        with here.run() as daemon:
+            here.exchange.send(1000)
+            wait_for(lambda: here.written(daemon) >= 125, "journal")
+            assert daemon.reader.state == STALE
+            daemon.stop(signal.SIGKILL)
+        here.config.write_text(here.config.read_text().replace("[channel]", '[channel]\nstart = "beginning"'))
+        with here.run() as daemon:
+            here.exchange.heartbeat()
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:2000]))
+            choice = logged(daemon, "restart")
+            assert (choice["source"], choice["reason"]) == (
+                "beginning",
+                "the journal cannot tell: it begins at number 1001",
+            )
+
+
+def with_snapshots(folder: Path, port: int) -> str:
+    """The snapshot server's table."""
+    (folder / "password").write_text("secret\n")
+    return (
+        f'[recovery.snapshot]\naddress = "127.0.0.1:{port}"\n'
+        f'username = "user"\npassword_file = "{folder / "password"}"\n'
+    )
+
+
+def test_a_journal_of_minutes_is_left_for_a_snapshot(tmp_path: Path, day: list[bytes]) -> None:
+    """The hole would take longer to fill than a snapshot to load: the snapshot is taken, and said so."""
+    with snapshots() as (server, store):
+        store.reset(SESSION)
+        with site(tmp_path, day, extra=with_snapshots(tmp_path, server.address[1])) as here:
+            slow = here.config.read_text().replace("requests_per_s = 100000", "requests_per_s = 1")
+            here.config.write_text(slow)
+            with here.run() as daemon:
+                send(here.exchange, store, 5000)
+                wait_for(lambda: here.written(daemon) >= 625, "journal")
+                daemon.stop(signal.SIGKILL)
+            with here.run() as daemon:
+                wait_for(lambda: [e for e in daemon.log() if e["event"] == "restart"], "the choice")
+                send(here.exchange, store, 6000)
+                state_of(daemon, LIVE)
+                assert_books(daemon, model_of(day[:6000]))
+                assert logged(daemon, "restart")["source"] == "snapshot"
+                assert server.counters.snapshots == 1
+
+
+def test_a_snapshot_that_cannot_be_had_gives_way_to_the_journal(tmp_path: Path, day: list[bytes]) -> None:
+    """Nobody listens at the snapshot server's address: the journal after all."""
+    with site(tmp_path, day, extra=with_snapshots(tmp_path, next(free_ports(1)))) as here:
+        slow = here.config.read_text().replace("requests_per_s = 100000", "requests_per_s = 5")
+        here.config.write_text(slow)
+        with here.run() as daemon:
+            here.send(daemon, 5000)
+            daemon.stop(signal.SIGKILL)
+        with here.run() as daemon:
+            here.exchange.next += 40
+            here.exchange.send(40)
+            wait_for(lambda: daemon.reader.next_sequence == 5081, "all messages")
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:5080]))
+            assert logged(daemon, "restart")["source"] == "snapshot"
+            failed = logged(daemon, "restart_failed")
+            assert (failed["source"], failed["instead"]) == ("snapshot", "journal")
+
+
+def test_journal_without_the_first_number_gives_way_to_a_snapshot(tmp_path: Path, day: list[bytes]) -> None:
+    """A run that was itself a late start has no books in its packets."""
+    with snapshots() as (server, store):
+        store.reset(SESSION)
+        with site(tmp_path, day, extra=with_snapshots(tmp_path, server.address[1])) as here:
+            send(here.exchange, store, 1000)
+            with here.run() as daemon:
+                send(here.exchange, store, 2000)
+                state_of(daemon, LIVE)
+                wait_for(lambda: here.written(daemon) >= 125, "journal")
+                daemon.stop(signal.SIGKILL)
+            with here.run() as daemon:
+                send(here.exchange, store, 3000)
+                state_of(daemon, LIVE)
+                assert_books(daemon, model_of(day[:3000]))
+                assert "begins at number" in logged(daemon, "restart")["reason"]
+
+
+def test_journal_of_another_session_is_not_believed(tmp_path: Path, day: list[bytes]) -> None:
+    """The lines carry a new session, in its middle: STALE, as without a journal; no book of the old one."""
+    with site(tmp_path, day) as here:
+        with here.run() as daemon:
+            here.send(daemon, 2000)
+            daemon.stop(signal.SIGKILL)
+        here.exchange.session = b"LIVETEST02"
+        with here.run() as daemon:
+            here.exchange.send(500)
+            state_of(daemon, STALE)
+            wait_for(lambda: daemon.reader.next_sequence == 2501, "all messages")
+            reasons = [e.get("reason") for e in daemon.log() if e["event"] == "restart_failed"]
+            assert set(reasons) <= {"the lines carry another session", "its books are of another session"}
+            assert reasons
+
+
+def test_torn_tail_of_the_journal_is_a_hole_that_is_asked_for(tmp_path: Path, day: list[bytes]) -> None:
+    """A power cut took the last packets of the open segment: they come from the server."""
+    with site(tmp_path, day) as here:
+        with here.run() as daemon:
+            here.send(daemon, 4000)
+            daemon.stop(signal.SIGKILL)
+            pid = (_core.journal_status(str(daemon.runtime_dir / "live")) or {})["pid"]
+            wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the journal's end")
+        [segment] = journal_files(here.journal)
+        data = bytearray(segment.read_bytes().rstrip(b"\0"))
+        data[-3000:-2000] = bytes(1000)
+        torn = segment.with_name(segment.name.split(".pcap")[0] + ".pcap.part")
+        segment.unlink()
+        torn.write_bytes(bytes(data) + bytes(10_000))
+        with here.run() as daemon:
+            here.exchange.heartbeat()
+            state_of(daemon, LIVE)
+            assert_books(daemon, model_of(day[:4000]))
+            first = logged(daemon, "restart_image")["first_to_apply"]
+            assert 3900 < first < 4001
+            assert daemon.stat()["gaps"]["recovered_rewind"] == 4001 - first
+            wait_for(
+                lambda: [e for e in daemon.log() if e["event"] == "journal_segment_repaired"], "the repair"
+            )
+
+
+def test_journal_of_yesterday_is_not_looked_at(tmp_path: Path, day: list[bytes]) -> None:
+    """Its session may have been called the same."""
+    with site(tmp_path, day) as here:
+        with here.run() as daemon:
+            here.send(daemon, 1000)
+            daemon.stop(signal.SIGKILL)
+        then = time.time() - datetime.timedelta(days=2).total_seconds()
+        for path in journal_files(here.journal):
+            os.utime(path, (then, then))
+        with here.run() as daemon:
+            here.exchange.send(100)
+            state_of(daemon, STALE)
+            assert not [e for e in daemon.log() if e["event"] == "restart"]
