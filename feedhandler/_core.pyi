@@ -488,7 +488,7 @@ class JournalSurvey:
 class JournalImage:
     """Books as the packets of a journal tell them."""
 
-    def __init__(self, session: str, midnight_ns: int) -> None: ...
+    def __init__(self, session: bytes, midnight_ns: int) -> None: ...
 
     def begin_segment(self) -> None:
         """The next bytes begin a segment."""
