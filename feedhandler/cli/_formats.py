@@ -10,7 +10,14 @@ import databento_dbn as dbn
 
 from feedhandler.consumer import Batch, Consumer
 from feedhandler.consumer.price import price_text
-from feedhandler.consumer.schema import DTYPES, EVENT_NAMES, TRADING_DTYPE, TRADING_KINDS
+from feedhandler.consumer.schema import (
+    DTYPES,
+    EVENT_NAMES,
+    HEALTH_NAMES,
+    STEP_NAMES,
+    TRADING_DTYPE,
+    TRADING_KINDS,
+)
 
 _UNDEF_PRICE = 2**63 - 1
 _HIDDEN = ("length", "rtype", "reserved", "_reserved")
@@ -103,6 +110,12 @@ def event_row(row: dict[str, Any]) -> dict[str, Any]:
         out["session"], out["next_sequence"] = row["session"].strip("\0 "), row["first"]
     elif name.startswith("snapshot_"):
         out["first"] = row["first"]
+    elif name == "server":
+        out["server"], out["left_until"] = row["line"], row["first"]
+        out["health"], out["previous"] = HEALTH_NAMES[row["now"]], HEALTH_NAMES[row["before"]]
+    elif name == "escalation":
+        out["step"], out["previous"] = STEP_NAMES[row["now"]], STEP_NAMES[row["before"]]
+        out["next_sequence"], out["missing"] = row["first"], row["last"]
     return out
 
 

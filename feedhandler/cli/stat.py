@@ -46,22 +46,36 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     from rich.table import Table
 
     from feedhandler import _core
+    from feedhandler.consumer.schema import HEALTH_NAMES
     from feedhandler.metrics.exporter import JOURNAL_COUNTERS
 
     texts = _core.counter_descriptions()
     console = open_console(clear)
     session = f"session {stat['session'] or '-'}, next {stat['next_sequence']}, up {stat['uptime_s']:.0f} s"
     console.print(f"[bold]{stat['channel']}[/]  {stat['state']}  {session}, consumers {stat['consumers']}")
-    lines = Table("line", *stat["lines"], *(["what it counts"] if describe else []), box=None, pad_edge=False)
-    for column in lines.columns[1 : 1 + len(stat["lines"])]:
-        column.justify = "right"
-    for name, text in texts["lines"].items():
-        values = [f"{line[name]:,}" for line in stat["lines"].values()]
-        lines.add_row(name, *values, *([text] if describe else []))
-    console.print(lines)
+    for group, label in (("lines", "line"), ("servers", "server")):
+        if not stat[group]:
+            continue
+        table = Table(
+            label, *stat[group], *(["what it counts"] if describe else []), box=None, pad_edge=False
+        )
+        for column in table.columns[1 : 1 + len(stat[group])]:
+            column.justify = "right"
+        for name, text in texts[group].items():
+            values = [
+                HEALTH_NAMES[one[name]] if name == "health" else f"{one[name]:,}"
+                for one in stat[group].values()
+            ]
+            table.add_row(name, *values, *([text] if describe else []))
+        console.print(table)
     rest = Table("counter", "value", *(["what it counts"] if describe else []), box=None, pad_edge=False)
     rest.columns[1].justify = "right"
-    for group, source in (("gaps", stat["gaps"]), ("recovery", stat["recovery"]), ("feed", stat)):
+    for group, source in (
+        ("gaps", stat["gaps"]),
+        ("recovery", stat["recovery"]),
+        ("escalation", stat["escalation"]),
+        ("feed", stat),
+    ):
         for name, text in texts[group].items():
             label = name if group == "feed" else f"{group}.{name}"
             rest.add_row(label, f"{source[name]:,}", *([text] if describe else []))

@@ -22,7 +22,9 @@ EVENT_DTYPE = np.dtype(
         ("previous", "u1"),
         ("line", "u1"),
         ("session", "S12"),
-        ("reserved", "S8"),
+        ("now", "u1"),
+        ("before", "u1"),
+        ("reserved", "S6"),
     ]
 )
 """Layout of `Event` in core/event.hpp: 48 bytes."""
@@ -79,8 +81,19 @@ EVENT_NAMES = {
     9: "snapshot_begin",
     10: "snapshot_end",
     11: "trading",
+    12: "server",
+    13: "escalation",
 }
 """`type` of an event record, as in core/event.hpp."""
+
+NATIVE_EVENTS = {"trading", "server", "escalation"}
+"""Events for readers of shared memory and the log only: ZeroMQ's feed topic has a fixed list."""
+
+HEALTH_NAMES = ("untried", "answered", "late", "silent", "refused", "lying")
+"""What a re-request server did last: `now` and `before` of a server event."""
+
+STEP_NAMES = ("none", "other_line", "request", "retry", "next_server", "hopeless", "snapshot", "stale")
+"""How far the answer to a loss has gone: `now` and `before` of an escalation event."""
 
 
 def schema_mask(schemas: Iterable[str]) -> int:

@@ -24,6 +24,31 @@ enum class EventType : std::uint8_t {
     snapshot_begin = 9,
     snapshot_end = 10,
     trading = 11,  // a TradingEvent
+    server = 12,   // line = index of the re-request server, first = UTC ns until which it is left (0: asked),
+                   // now and before: Health
+    escalation = 13,  // now and before: Step; first = next expected number
+};
+
+// What a re-request server did last.
+enum class Health : std::uint8_t {
+    untried = 0,
+    answered = 1,  // in time
+    late = 2,      // an answer came, but after the time-out
+    silent = 3,    // no answer in time
+    refused = 4,   // its host says that nobody listens there
+    lying = 5      // another session, numbers not asked for, a damaged packet
+};
+
+// How far the answer to a loss has gone.
+enum class Step : std::uint8_t {
+    none = 0,        // nothing is missing
+    other_line = 1,  // waiting whether another line brings it
+    request = 2,     // asked for
+    retry = 3,       // asked for again
+    next_server = 4,
+    hopeless = 5,  // asking cannot catch up with the feed: given up early
+    snapshot = 6,  // a snapshot is being loaded
+    stale = 7      // lost for good, or never seen, and no snapshot is being loaded
 };
 
 // One cache line; travels in the ring as schema `event`.
@@ -36,7 +61,9 @@ struct Event {
     FeedState previous;  // before it
     std::uint8_t line;   // index, 255 = none
     char session[12];    // MoldUDP64 session, NUL padded
-    std::uint8_t reserved[8];
+    std::uint8_t now;    // what a server or an escalation event tells
+    std::uint8_t before;
+    std::uint8_t reserved[6];
 };
 static_assert(sizeof(Event) == 48 && std::is_trivially_copyable_v<Event>);
 

@@ -6,6 +6,7 @@ from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
 from feedhandler.config import Config
+from feedhandler.consumer.schema import HEALTH_NAMES, STEP_NAMES
 
 STATES = ("STARTING", "LIVE", "RECOVERING", "STALE", "ENDED")
 
@@ -21,7 +22,11 @@ _EVENTS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     8: ("session_end", "info", ("session", "next_sequence")),
     9: ("snapshot_begin", "info", ("next_sequence",)),
     10: ("snapshot_end", "info", ("first_to_apply",)),
+    12: ("server", "info", ("server", "health", "previous_health", "left_s")),
+    13: ("escalation", "info", ("step", "previous_step", "next_sequence", "missing")),
 }
+_GOOD = (HEALTH_NAMES.index("untried"), HEALTH_NAMES.index("answered"))
+_ASKING = tuple(STEP_NAMES.index(name) for name in ("none", "other_line", "request", "retry"))
 
 
 REPAIRS_LOGGED_AT_ONCE = 50
@@ -40,6 +45,10 @@ def log_events(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> N
             level = "warning"
         if name == "snapshot_end" and not event["first"]:
             level = "warning"
+        if (name == "server" and event["now"] not in _GOOD) or (
+            name == "escalation" and event["now"] not in _ASKING
+        ):
+            level = "warning"
         getattr(log, level)(
             name, ts=event["ts_ns"], **{field: _value(event, field, config) for field in fields}
         )
@@ -52,7 +61,11 @@ def log_events(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> N
 def _is_repair(event: dict[str, Any]) -> bool:
     """Tell whether the event is one of those that come with each hole and need nobody's attention."""
     passing = {STATES.index("LIVE"), STATES.index("RECOVERING")}
-    return event["type"] in (2, 3) or (event["type"] == 1 and {event["state"], event["previous"]} == passing)
+    return (
+        event["type"] in (2, 3)
+        or (event["type"] == 1 and {event["state"], event["previous"]} == passing)
+        or (event["type"] == 13 and {event["now"], event["before"]} <= set(_ASKING))
+    )
 
 
 def _value(event: dict[str, Any], field: str, config: Config) -> Any:
@@ -62,4 +75,14 @@ def _value(event: dict[str, Any], field: str, config: Config) -> Any:
         return config.line[event["line"]].name
     if field == "session":
         return event["session"].rstrip()
+    if field == "server":
+        return config.recovery.server[event["line"]].address
+    if field in ("health", "previous_health"):
+        return HEALTH_NAMES[event["now" if field == "health" else "before"]]
+    if field == "left_s":
+        return round((event["first"] - event["ts_ns"]) / 1e9, 3) if event["first"] else 0.0
+    if field in ("step", "previous_step"):
+        return STEP_NAMES[event["now" if field == "step" else "before"]]
+    if field == "missing":
+        return event["last"]
     return event["first"] if field in ("next_sequence", "first_to_apply") else event[field]

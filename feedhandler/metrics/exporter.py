@@ -10,7 +10,7 @@ from feedhandler import _core
 from feedhandler.errors import RunError
 from feedhandler.metrics.snapshot import STATE_NAMES, journal_status, open_reader, snapshot
 
-GAUGES = {"missing", "down", "open", "orders"}
+GAUGES = {"missing", "down", "open", "orders", "health", "resting"}
 """Counters that can fall; all others only grow while the daemon lives, and their names end in `_total`."""
 
 
@@ -50,14 +50,16 @@ class ChannelCollector(Collector):
         )
         yield _gauge("uptime_seconds", "seconds since the daemon's start", channel, stat["uptime_s"])
         yield _gauge("consumers", "consumers attached to the channel", channel, stat["consumers"])
-        for name, text in texts["lines"].items():
-            family = _family(f"line_{name}", text, name, ["channel", "line"])
-            for line, values in stat["lines"].items():
-                family.add_metric([stat["channel"], line], values[name])
-            yield family
+        for group, label in (("lines", "line"), ("servers", "server")):
+            for name, text in texts[group].items():
+                family = _family(f"{label}_{name}", text, name, ["channel", label])
+                for one, values in stat[group].items():
+                    family.add_metric([stat["channel"], one], values[name])
+                yield family
         for group, prefix, values in (
             ("gaps", "gaps_", stat["gaps"]),
             ("recovery", "recovery_", stat["recovery"]),
+            ("escalation", "escalation_", stat["escalation"]),
             ("feed", "", stat),
         ):
             for name, text in texts[group].items():

@@ -30,6 +30,8 @@ def snapshot(reader: "_core.ChannelReader") -> dict[str, Any]:
         "lines": dict(zip(info["lines"], counters["lines"], strict=True)),
         "gaps": counters["gaps"],
         "recovery": counters["recovery"],
+        "escalation": counters["escalation"],
+        "servers": dict(zip(info["servers"], counters["servers"], strict=True)),
         **counters["feed"],
         "records": {name: counters["records"][name] for name in published},
         "consumers": reader.consumers(),

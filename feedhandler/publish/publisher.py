@@ -8,7 +8,7 @@ import numpy as np
 import zmq
 
 from feedhandler import _core
-from feedhandler.consumer.schema import EVENT_DTYPE, EVENT_NAMES, SCHEMA_NAMES
+from feedhandler.consumer.schema import EVENT_DTYPE, EVENT_NAMES, NATIVE_EVENTS, SCHEMA_NAMES
 from feedhandler.metrics.snapshot import STATE_NAMES
 from feedhandler.publish.image_server import ImageServer
 from feedhandler.publish.wire import Header, widen
@@ -124,7 +124,7 @@ class Publisher:
         if name == "state":
             self._publish_state(state, ts)
             return
-        if name is None or name == "trading":  # native, for readers of shared memory
+        if name is None or name in NATIVE_EVENTS:
             return
         values: dict[str, Any] = {"event": name, "ts": ts}
         if name.startswith("gap_") or name.startswith("snapshot_"):

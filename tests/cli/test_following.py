@@ -31,7 +31,7 @@ def runtime() -> Iterator[Path]:
 @pytest.fixture
 def writer(runtime: Path) -> Iterator["_core.ChannelWriter"]:
     """Return a live channel `test` whose heart beats, with a book of AAA."""
-    writer = make_channel(runtime / "test", books=True, schema_mask=0b1011)
+    writer = make_channel(runtime / "test", books=True, schema_mask=0b1011, servers=["10.0.0.1:26500"])
     writer.set_state(1)
     writer.apply(1, FIRST)
     stop = threading.Event()
@@ -109,7 +109,7 @@ def test_stat_json_has_the_layout_of_the_contract(runtime: Path, writer: "_core.
     assert list(stat)[:6] == ["channel", "state", "session", "next_sequence", "uptime_s", "lines"]
     assert set(stat) - set(texts["feed"]) == {
         "channel", "state", "session", "next_sequence", "uptime_s", "lines", "gaps",
-        "recovery", "records", "consumers",
+        "recovery", "escalation", "servers", "records", "consumers",
     }  # fmt: skip
     assert [set(line) for line in stat["lines"].values()] == [set(texts["lines"])] * 2
     assert (stat["channel"], stat["state"], stat["session"], stat["next_sequence"]) == (
@@ -128,6 +128,7 @@ def test_stat_and_gaps_for_people_name_every_counter(runtime: Path, writer: "_co
     """The tables, with descriptions on demand."""
     status, out, _ = run(runtime, "stat", "test", "--describe")
     assert status == 0
+    assert "10.0.0.1:26500" in out
     for texts in _core.counter_descriptions().values():
         for name, text in texts.items():
             assert name in out

@@ -15,10 +15,14 @@ from tests.support.channels import make_channel
 
 def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path) -> None:
     """Every counter of the one table is served, with its description as HELP; then the daemon's death."""
-    writer = make_channel(runtime / "test", lines=["A", "B"], schema_mask=0b1010)
+    rewind = "10.0.0.1:26500"
+    writer = make_channel(runtime / "test", lines=["A", "B"], servers=[rewind], schema_mask=0b1010)
     writer.set_state(1)
     lines = [{"packets": 11, "kernel_drops": 3}, {"packets": 12}]
-    writer.put_counters(lines, {"open": 1}, {"requests": 5}, {"messages": 77, "orders": 8}, "S", 5)
+    writer.put_counters(
+        lines, {"open": 1}, {"requests": 5}, {"messages": 77, "orders": 8}, "S", 5,
+        {"snapshot": 2}, [{"health": 3, "silent": 9}],
+    )  # fmt: skip
     command = [sys.executable, "-m", "feedhandler.metrics", str(runtime / "test"), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -32,10 +36,16 @@ def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path)
     assert values["feedhandler_line_kernel_drops_total", "test", "A"] == 3
     assert values["feedhandler_gaps_open", "test"] == 1
     assert values["feedhandler_recovery_requests_total", "test"] == 5
+    assert values["feedhandler_escalation_snapshot_total", "test"] == 2
+    assert values["feedhandler_server_health", "test", rewind] == 3
+    assert values["feedhandler_server_silent_total", "test", rewind] == 9
     assert values["feedhandler_messages_total", "test"] == 77
     assert values["feedhandler_orders", "test"] == 8
     assert values["feedhandler_records_total", "test", "trades"] == 0
-    prefixes = {"lines": "line_", "gaps": "gaps_", "recovery": "recovery_", "feed": ""}
+    prefixes = {
+        "lines": "line_", "gaps": "gaps_", "recovery": "recovery_", "feed": "",
+        "servers": "server_", "escalation": "escalation_",
+    }  # fmt: skip
     for group, texts in _core.counter_descriptions().items():
         for name, text in texts.items():
             assert helps[f"feedhandler_{prefixes[group]}{name}".removesuffix("_total")] == text

@@ -138,10 +138,10 @@ def test_nassau_one_dead_server_is_not_the_end() -> None:
 
 
 def test_nassau_reply_of_another_session_is_refused() -> None:
-    """A server that serves yesterday's session poisons nothing."""
+    """A server that serves yesterday's session poisons nothing; another is asked at once."""
     arbiter = started(3, arbitration_ns=0)
     arbiter.on_packet(0, packet(6, 1), NOW)
-    assert arbiter.on_reply(0, packet(4, 2, OTHER), NOW) == []
+    assert arbiter.on_reply(0, packet(4, 2, OTHER), NOW) == [request(1, 4, 2)]
     counters = arbiter.counters()
     assert counters["recovery"]["useless_replies"] == 1
     assert counters["gaps"]["open"] == 1
@@ -438,8 +438,9 @@ def test_clear_comes_when_the_feed_reaches_the_lost_numbers() -> None:
     arbiter.on_timer(NOW + WAIT)
     arbiter.on_packet(0, packet(8, 1), NOW + WAIT)  # hole 6-7
     assert arbiter.on_timer(NOW + 2 * WAIT) == [request(0, 6, 2)]
+    arbiter.on_packet(0, packet(10, 1), NOW + 2 * WAIT)  # hole 9
+    assert arbiter.on_timer(NOW + 3 * WAIT) == [request(0, 9, 1)]
     now = NOW + WAIT + TIMEOUT - 1
-    arbiter.on_packet(0, packet(10, 1), now)  # hole 9
     # The server lives: only what it keeps to itself is lost.
     assert arbiter.on_reply(0, packet(9, 1), now) == [("gap_closed", 9, 9)]
     assert arbiter.on_timer(NOW + WAIT + TIMEOUT) == [

@@ -67,11 +67,17 @@ class Feed(RuleBasedStateMachine):
         self.over = False
         self.now = START_NS
         self.requests: list[tuple[int, int, int]] = []
+        self.asked: dict[int, list[int]] = {}  # by server, of this session
         self.delivered: dict[bytes, list[int]] = {}
 
     def take(self, trace: Trace) -> None:
         """Note what the arbiter did."""
-        self.requests += [(e[1], e[2], e[3]) for e in trace if e[0] == "request"]
+        for entry in trace:
+            if entry[0] == "session_start":
+                self.asked = {}
+            elif entry[0] == "request":
+                self.requests.append((entry[1], entry[2], entry[3]))
+                self.asked.setdefault(entry[1], []).extend([entry[2], entry[2] + entry[3]])
         if self.roomy:
             self.model.follow(trace)
             return
@@ -149,7 +155,8 @@ class Feed(RuleBasedStateMachine):
             self.requests.remove((server, first, asked))
         first = max(1, first - early)
         count = min(count, self.sent - first)
-        self.model.reply(first, count)
+        if first >= min(self.asked[server]):  # else a lie: nothing of it is used
+            self.model.reply(first, count)
         payload = packet(self.session, first, count)
         self.take(self.arbiter.on_reply(server, payload, self.now))
 

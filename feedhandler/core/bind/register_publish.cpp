@@ -70,6 +70,8 @@ nb::dict descriptions() {
     out["lines"] = table(line_counter_info);
     out["gaps"] = table(gap_counter_info);
     out["recovery"] = table(recovery_counter_info);
+    out["escalation"] = table(escalation_counter_info);
+    out["servers"] = table(server_counter_info);
     out["feed"] = table(feed_counter_info);
     return out;
 }
@@ -112,6 +114,11 @@ nb::dict channel_counters(const ChannelReader& reader) {
     out["lines"] = lines;
     out["gaps"] = to_dict(words(slot.counters.gaps), gap_counter_info);
     out["recovery"] = to_dict(words(slot.counters.recovery), recovery_counter_info);
+    out["escalation"] = to_dict(words(slot.counters.escalation), escalation_counter_info);
+    nb::list servers;
+    for (std::size_t i = 0; i < max_servers && reader.page().server_names[i][0] != 0; ++i)
+        servers.append(to_dict(words(slot.counters.servers[i]), server_counter_info));
+    out["servers"] = servers;
     out["feed"] = to_dict(words(slot.counters.feed), feed_counter_info);
     out["records"] = records;
     return out;
@@ -219,13 +226,16 @@ void write_event(PythonWriter& writer, unsigned type, unsigned state, unsigned p
 
 void write_counters(PythonWriter& writer, const std::vector<nb::dict>& lines, const nb::dict& gaps,
                     const nb::dict& recovery, const nb::dict& feed, const std::string& session,
-                    std::int64_t ts_ns) {
+                    std::int64_t ts_ns, const nb::dict& escalation, const std::vector<nb::dict>& servers) {
     Counters counters;
     for (std::size_t i = 0; i < std::min(lines.size(), max_lines); ++i)
         from_dict(words(counters.lines[i]), line_counter_info, lines[i]);
     from_dict(words(counters.gaps), gap_counter_info, gaps);
     from_dict(words(counters.recovery), recovery_counter_info, recovery);
     from_dict(words(counters.feed), feed_counter_info, feed);
+    from_dict(words(counters.escalation), escalation_counter_info, escalation);
+    for (std::size_t i = 0; i < std::min(servers.size(), max_servers); ++i)
+        from_dict(words(counters.servers[i]), server_counter_info, servers[i]);
     writer.put_counters(counters, session, ts_ns);
 }
 
@@ -269,7 +279,7 @@ void register_writer(nb::module_& m) {
         .def("event", &write_event, "type"_a, "state"_a = 0, "previous"_a = 0, "first"_a = 0, "last"_a = 0,
              "line"_a = 255, "session"_a = "", "ts_ns"_a = 0)
         .def("put_counters", &write_counters, "lines"_a, "gaps"_a, "recovery"_a, "feed"_a, "session"_a = "",
-             "ts_ns"_a = 0)
+             "ts_ns"_a = 0, "escalation"_a = nb::dict(), "servers"_a = std::vector<nb::dict>{})
         .def(
             "add_gap",
             [](PythonWriter& self, const nb::dict& gap) { return self.add_gap(gap_from_dict(gap)); }, "gap"_a)

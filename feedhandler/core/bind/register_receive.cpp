@@ -139,6 +139,8 @@ nb::list feed_events(receive::Feed& feed) {
         entry["first"] = event->first;
         entry["last"] = event->last;
         entry["line"] = event->line;
+        entry["now"] = event->now;
+        entry["before"] = event->before;
         entry["session"] = session_text(event->session, sizeof(event->session));
         out.append(entry);
     }

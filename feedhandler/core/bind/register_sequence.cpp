@@ -20,6 +20,16 @@ const char* state_name(FeedState state) {
     return names[static_cast<std::size_t>(state)];
 }
 
+const char* health_name(std::uint8_t health) {
+    static constexpr const char* names[] = {"untried", "answered", "late", "silent", "refused", "lying"};
+    return names[health];
+}
+const char* step_name(std::uint8_t step) {
+    static constexpr const char* names[] = {"none",        "other_line", "request",  "retry",
+                                            "next_server", "hopeless",   "snapshot", "stale"};
+    return names[step];
+}
+
 // Sequence numbers of an event, or what else says all of it.
 nb::object event_tuple(const Event& event) {
     const nb::bytes session(event.session, strnlen(event.session, sizeof event.session));
@@ -44,6 +54,12 @@ nb::object event_tuple(const Event& event) {
             return nb::make_tuple("snapshot_begin", event.first);
         case EventType::snapshot_end:
             return nb::make_tuple("snapshot_end", event.first);
+        case EventType::server:  // with the nanoseconds for which it is left
+            return nb::make_tuple(
+                "server", event.line, health_name(event.before), health_name(event.now),
+                event.first == 0 ? 0 : static_cast<std::int64_t>(event.first) - event.ts_ns);
+        case EventType::escalation:
+            return nb::make_tuple("escalation", step_name(event.before), step_name(event.now));
         default:
             return nb::make_tuple("event", static_cast<int>(event.type));
     }
@@ -53,6 +69,7 @@ struct TraceSink {
     nb::list trace;
     nb::list states;  // as each event tells it
     bool with_timestamps = false;
+    bool with_recovery = false;  // servers and escalation too
 
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind kind) {
@@ -65,6 +82,8 @@ struct TraceSink {
     }
     void on_clear(std::uint64_t sequence, std::int64_t) { trace.append(nb::make_tuple("clear", sequence)); }
     void on_event(const Event& event) {
+        const bool recovery = event.type == EventType::server || event.type == EventType::escalation;
+        if (recovery && !with_recovery) return;
         trace.append(event_tuple(event));
         states.append(state_name(event.state));
     }
@@ -89,9 +108,10 @@ nb::dict counters_dict(const Counters& counters, const CounterInfo (&info)[N]) {
 
 class TracedArbiter {
   public:
-    explicit TracedArbiter(const sequence::Settings& settings, bool with_timestamps)
+    TracedArbiter(const sequence::Settings& settings, bool with_timestamps, bool with_recovery)
         : settings_(settings), arbiter_(settings, sink_, counters_) {
         sink_.with_timestamps = with_timestamps;
+        sink_.with_recovery = with_recovery;
     }
 
     nb::list take_event_states() { return std::exchange(sink_.states, nb::list()); }
@@ -104,6 +124,11 @@ class TracedArbiter {
     nb::list on_reply(std::size_t server, nb::bytes payload, std::int64_t now_ns, std::int64_t ts_recv_ns) {
         if (server >= settings_.servers) throw nb::index_error("server");
         arbiter_.on_reply(server, data(payload), payload.size(), ts_recv_ns, TimestampKind::user, now_ns);
+        return take();
+    }
+    nb::list on_refused(std::size_t server, std::int64_t now_ns) {
+        if (server >= settings_.servers) throw nb::index_error("server");
+        arbiter_.on_refused(server, now_ns);
         return take();
     }
     nb::list on_timer(std::int64_t now_ns) {
@@ -139,6 +164,11 @@ class TracedArbiter {
         out["lines"] = lines;
         out["gaps"] = counters_dict(counters_.gaps, gap_counter_info);
         out["recovery"] = counters_dict(counters_.recovery, recovery_counter_info);
+        out["escalation"] = counters_dict(counters_.escalation, escalation_counter_info);
+        nb::list servers;
+        for (std::size_t i = 0; i < settings_.servers; ++i)
+            servers.append(counters_dict(counters_.servers[i], server_counter_info));
+        out["servers"] = servers;
         return out;
     }
     nb::list history() const {
@@ -191,7 +221,7 @@ void register_sequence(nb::module_& m) {
                std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
                std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps, bool snapshot,
-               std::uint64_t first_to_apply_offset, bool restart) {
+               std::uint64_t first_to_apply_offset, bool restart, bool with_recovery) {
                 if (lines > max_lines || servers > max_servers ||
                     session.size() > frame::mold_session_bytes || (start != "live" && start != "beginning")) {
                     throw nb::value_error("Arbiter: lines, servers, session or start out of range");
@@ -206,7 +236,7 @@ void register_sequence(nb::module_& m) {
                     hold_bytes,     max_gap_messages,
                     snapshot,       first_to_apply_offset};
                 settings.restart = restart;
-                new (self) TracedArbiter(settings, with_timestamps);
+                new (self) TracedArbiter(settings, with_timestamps, with_recovery);
             },
             nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers,
             "session"_a = defaults.session, "start"_a = "live", "first_sequence"_a = defaults.first_sequence,
@@ -215,9 +245,11 @@ void register_sequence(nb::module_& m) {
             "max_outstanding"_a = defaults.max_outstanding, "requests_per_s"_a = defaults.requests_per_s,
             "hold_messages"_a = defaults.hold_messages, "hold_bytes"_a = defaults.hold_bytes,
             "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false,
-            "snapshot"_a = false, "first_to_apply_offset"_a = 0, "restart"_a = false)
+            "snapshot"_a = false, "first_to_apply_offset"_a = 0, "restart"_a = false,
+            "with_recovery"_a = false)
         .def("on_packet", &TracedArbiter::on_packet, "line"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_reply", &TracedArbiter::on_reply, "server"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
+        .def("on_refused", &TracedArbiter::on_refused, "server"_a, "now_ns"_a)
         .def("on_timer", &TracedArbiter::on_timer, "now_ns"_a)
         .def("on_snapshot", &TracedArbiter::on_snapshot, "number"_a, "now_ns"_a)
         .def("on_image", &TracedArbiter::on_image, "first_to_apply"_a, "now_ns"_a)
@@ -231,6 +263,18 @@ void register_sequence(nb::module_& m) {
         .def_prop_ro("session", &TracedArbiter::session)
         .def_prop_ro("held", &TracedArbiter::held)
         .def_prop_ro("next_sequence", &TracedArbiter::next_sequence);
+
+    using sequence::Escalation;
+    nb::class_<Escalation>(m, "Escalation", "What is decided about snapshots, alone.")
+        .def(nb::init<>())
+        .def(
+            "hopeless",
+            [](Escalation& self, std::int64_t now_ns, std::uint64_t missing, std::uint64_t recovered,
+               std::uint64_t end, std::uint64_t waiting, std::uint64_t capacity) {
+                return self.hopeless(now_ns, {missing, recovered, end, waiting, capacity});
+            },
+            "now_ns"_a, "missing"_a, "recovered"_a, "end"_a, "waiting"_a, "capacity"_a,
+            "Can re-requests never catch up, at the pace of the last samples?");
 }
 
 }  // namespace fh::bind

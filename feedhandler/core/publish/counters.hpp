@@ -39,6 +39,30 @@ namespace fh {
     X(replies, "datagrams that came from re-request servers") \
     X(useless_replies, "of them, without one message that was still missing")
 
+// One set per re-request server.
+#define FH_SERVER_COUNTERS(X)                                                                  \
+    X(requests, "re-request datagrams sent to the server")                                     \
+    X(answered, "requests it answered in time")                                                \
+    X(late, "requests it answered, but after recovery.timeout_ms")                             \
+    X(silent, "requests it did not answer in time")                                            \
+    X(refused, "times its host said that nobody listens there")                                \
+    X(lying, "packets of another session, with numbers it was not asked for, or damaged")      \
+    X(left, "times it was left for a while because it was bad")                                \
+    X(health, "what it did last: 0 untried, 1 answered, 2 late, 3 silent, 4 refused, 5 lying") \
+    X(resting, "1 while it is left: asked only as a trial when its rest is over, or if all are left")
+
+// How often the feed's answer to its losses came to each step: escalation.hpp.
+// The first ones in the order of enum Step.
+#define FH_ESCALATION_COUNTERS(X)                                                             \
+    X(other_line, "times something was missing that another line may bring")                  \
+    X(request, "times it had to be asked for")                                                \
+    X(retry, "times it had to be asked for again")                                            \
+    X(next_server, "times another server had to be asked")                                    \
+    X(hopeless, "times asking was given up early: it could not catch up with the feed")       \
+    X(snapshot, "snapshots begun")                                                            \
+    X(stale, "times messages were lost for good, or never seen, and no snapshot was loading") \
+    X(snapshot_failed, "snapshots that could not be had or used")
+
 #define FH_FEED_COUNTERS(X)                                                                   \
     X(messages, "distinct numbers applied, in order")                                         \
     X(malformed_messages, "messages of a known type with a wrong length, skipped")            \
@@ -59,6 +83,12 @@ struct GapCounters {
 struct RecoveryCounters {
     FH_RECOVERY_COUNTERS(FH_FIELD)
 };
+struct ServerCounters {
+    FH_SERVER_COUNTERS(FH_FIELD)
+};
+struct EscalationCounters {
+    FH_ESCALATION_COUNTERS(FH_FIELD)
+};
 struct FeedCounters {
     FH_FEED_COUNTERS(FH_FIELD)
 };
@@ -68,6 +98,8 @@ struct Counters {
     std::array<LineCounters, max_lines> lines{};
     GapCounters gaps{};
     RecoveryCounters recovery{};
+    EscalationCounters escalation{};
+    std::array<ServerCounters, max_servers> servers{};
     FeedCounters feed{};
     std::array<std::uint64_t, 8> records{};  // by dbn::Schema, published
 };
@@ -80,6 +112,8 @@ struct CounterInfo {
 inline constexpr CounterInfo line_counter_info[] = {FH_LINE_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo gap_counter_info[] = {FH_GAP_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo recovery_counter_info[] = {FH_RECOVERY_COUNTERS(FH_INFO)};
+inline constexpr CounterInfo server_counter_info[] = {FH_SERVER_COUNTERS(FH_INFO)};
+inline constexpr CounterInfo escalation_counter_info[] = {FH_ESCALATION_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo feed_counter_info[] = {FH_FEED_COUNTERS(FH_INFO)};
 #undef FH_INFO
 
@@ -87,6 +121,8 @@ inline constexpr CounterInfo feed_counter_info[] = {FH_FEED_COUNTERS(FH_INFO)};
 static_assert(sizeof(LineCounters) == sizeof(line_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(GapCounters) == sizeof(gap_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(RecoveryCounters) == sizeof(recovery_counter_info) / sizeof(CounterInfo) * 8);
+static_assert(sizeof(ServerCounters) == sizeof(server_counter_info) / sizeof(CounterInfo) * 8);
+static_assert(sizeof(EscalationCounters) == sizeof(escalation_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(FeedCounters) == sizeof(feed_counter_info) / sizeof(CounterInfo) * 8);
 
 }  // namespace fh

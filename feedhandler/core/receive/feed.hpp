@@ -160,6 +160,8 @@ class Feed {
     }
     std::int64_t next_deadline() const { return pipeline_.arbiter().next_deadline(); }
     void end_turn(std::int64_t now_ns, std::int64_t monotonic_ns) {
+        if (const unsigned refused = requests_.take_refused(); refused != 0) [[unlikely]]
+            tell_refused(refused, now_ns);
         if (snapshot_pending_) [[unlikely]]
             look_for_snapshot(now_ns);
         const std::uint64_t next = pipeline_.arbiter().next_sequence();
@@ -217,6 +219,12 @@ class Feed {
         const TradingDay& day = *std::prev(later);
         normalizer_.set_midnight(midnight_ns_ = day.midnight_ns);
         channel_.set_trading_day(day.midnight_ns, day.date);
+    }
+
+    void tell_refused(unsigned servers, std::int64_t now_ns) {
+        now_ns_ = now_ns;
+        for (std::size_t i = 0; i < requests_.server_count(); ++i)
+            if ((servers >> i & 1) != 0) pipeline_.arbiter().on_refused(i, now_ns);
     }
 
     // The books are the loader's until they are spliced in or not wanted any more; then it may let them go.

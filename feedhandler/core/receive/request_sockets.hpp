@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "receive/multicast.hpp"
@@ -43,16 +44,23 @@ class RequestSockets {
         const int fd = fds_[server];
         const ssize_t sent = ::send(fd, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         // The "port unreachable" of an earlier request is told once, instead of sending.
-        if (sent < 0 && errno == ECONNREFUSED)
+        if (sent < 0 && errno == ECONNREFUSED) {
+            refused_ |= 1u << server;
             ::send(fd, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
     }
 
     std::size_t poll(std::span<Datagram> out, std::int64_t now_ns) {
         if (receivers_.empty() || (now_ns >= attention_until_ns_ && ++turn_ % idle_turns != 0)) return 0;
         std::size_t count = 0;
-        for (UdpReceiver& receiver : receivers_) count += receiver.receive(out.subspan(count));
+        for (std::size_t i = 0; i < receivers_.size(); ++i) {
+            count += receivers_[i].receive(out.subspan(count));
+            if (receivers_[i].take_refused()) refused_ |= 1u << i;
+        }
         return count;
     }
+    // Bit i: the host of server i said that nobody listens there, since the last call.
+    unsigned take_refused() { return std::exchange(refused_, 0u); }
 
     std::size_t server_count() const { return receivers_.size(); }
     std::span<const int> fds() const { return fds_; }
@@ -74,6 +82,7 @@ class RequestSockets {
     std::vector<int> fds_;
     std::int64_t attention_until_ns_ = 0;
     unsigned turn_ = 0;
+    unsigned refused_ = 0;
 };
 
 }  // namespace fh::receive

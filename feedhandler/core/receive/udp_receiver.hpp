@@ -69,7 +69,10 @@ class UdpReceiver {
         const int got =
             recvmmsg(fd(), state_->headers.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
         // Nothing there, or an ICMP error of an earlier send: in both cases there is nothing to read now.
-        if (got <= 0) return 0;
+        if (got <= 0) {
+            refused_ = refused_ || (got < 0 && errno == ECONNREFUSED);
+            return 0;
+        }
         const auto count = static_cast<std::size_t>(got);
         for (std::size_t i = 0; i < count; ++i) {
             Datagram& datagram = out[i];
@@ -79,6 +82,9 @@ class UdpReceiver {
         }
         return count;
     }
+
+    // Did the peer's host say that nobody listens there, since the last call?
+    bool take_refused() { return std::exchange(refused_, false); }
 
     // SO_RXQ_OVFL comes only with the next datagram that is queued after a drop; at the end of a burst the
     // socket must be asked.
@@ -134,6 +140,7 @@ class UdpReceiver {
 
     Descriptor socket_;
     std::uint16_t line_;
+    bool refused_ = false;
     std::uint32_t last_drops_ = 0;
     SourceStats stats_;
     std::unique_ptr<State>

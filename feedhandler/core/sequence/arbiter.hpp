@@ -14,7 +14,7 @@
 // Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages
 // (its last ones and those behind it), then the state. Given up: gap_lost, state STALE; on_clear when the
 // feed reaches the lost numbers. End: session_end, state ENDED. Rollover: on_clear(0), session_start, the
-// state.
+// state. Last, after what caused it: server and escalation.
 #pragma once
 
 #include <algorithm>
@@ -54,7 +54,7 @@ class Arbiter {
           messages_(std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages)),
           hold_(settings.hold_messages, settings.hold_bytes),
           gaps_(std::clamp<std::size_t>(settings.hold_messages, 64, 1 << 16), counters.gaps, history_),
-          requester_(settings, gaps_, counters.recovery) {
+          requester_(settings, gaps_, counters) {
         for (std::size_t i = 0; i < settings.lines; ++i) lines_[i].window.emplace(2 * hold_.slots());
     }
     Arbiter(const Arbiter&) = delete;
@@ -83,19 +83,28 @@ class Arbiter {
         on_unusual_packet(line, packet, payload, {ts_recv_ns, kind}, now_ns);
     }
 
-    // A datagram that came from a re-request server: fills holes, reveals none.
+    // A datagram that came from a re-request server: fills holes, reveals none. Nothing of it is used when
+    // its session or its number is not what the server was asked for.
     void on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length,
                   std::int64_t ts_recv_ns, TimestampKind kind, std::int64_t now_ns) {
         ++counters_.recovery.replies;
         const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
         std::uint64_t useful = 0;
-        if (packet.kind == frame::MoldKind::data && packet.sequence != 0 && next_ != 0 &&
-            session_.is_current(payload)) {
+        if (is_lie(server, packet, payload)) {
+            requester_.lied(server, now_ns);
+            settle(now_ns);
+        } else if (packet.kind == frame::MoldKind::data && next_ != 0 && session_.is_current(payload)) {
             useful = fill(packet, {ts_recv_ns, kind}, Source::server, now_ns);
             requester_.answered(server, packet.sequence, packet.end(), useful, now_ns);
             settle(now_ns);
         }
         if (useful == 0) ++counters_.recovery.useless_replies;
+    }
+    // The host of a re-request server said that nobody listens there.
+    void on_refused(std::size_t server, std::int64_t now_ns) {
+        if (next_ == 0) return;
+        requester_.refused(server, now_ns);
+        settle(now_ns);
     }
 
     // Call at next_deadline() or later, as often as you like: cheap when nothing is due.
@@ -267,6 +276,7 @@ class Arbiter {
         splice_ = 0;
         lost_passed_ = 0;
         escalation_ = {};
+        requester_.start_session();
         end_known_ = false;
         head_end_ = !rollover && settings_.start == Start::beginning ? std::max(next_, packet.sequence) : 0;
         for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
@@ -362,6 +372,15 @@ class Arbiter {
             if (at < stop) lines_[line].window->mark(at, stop);
             at = i == gaps_.size() ? end : std::max(stop, gaps_[i].end);
         }
+    }
+
+    // An answer to what was asked in the session before is none.
+    bool is_lie(std::size_t server, const frame::MoldPacket& packet, const std::uint8_t* payload) {
+        if (next_ == 0) return false;
+        if (packet.kind == frame::MoldKind::malformed) return true;
+        if (!session_.is_current(payload)) return !session_.is_previous(payload);
+        return packet.kind == frame::MoldKind::data &&
+               !requester_.servers().was_asked(server, packet.sequence);
     }
 
     // ---- holes
@@ -474,6 +493,7 @@ class Arbiter {
         change_state(now_ns);
         in_order_ = next_ == highest_ && !end_known_ && !holding_ ? next_ : no_number;
         request_missing(now_ns);
+        tell_recovery(now_ns);
     }
 
     void request_missing(std::int64_t now_ns) {
@@ -482,8 +502,8 @@ class Arbiter {
             if (!gaps_.empty()) recovery_deadline_ns_ = std::min(recovery_deadline_ns_, gaps_[0].ask_ns);
             return;
         }
-        requester_.prune();
         if (requester_.wake_ns() <= now_ns) {
+            requester_.prune();
             requester_.pump(now_ns, holding_ ? no_number : next_, hold_,
                             [this](std::size_t server, std::uint64_t first, std::uint16_t count) {
                                 std::array<std::uint8_t, frame::mold_header_bytes> datagram;
@@ -494,13 +514,40 @@ class Arbiter {
         recovery_deadline_ns_ = std::min(recovery_deadline_ns_, requester_.wake_ns());
     }
 
+    // What changed about the servers, and the step the feed is at.
+    void tell_recovery(std::int64_t now_ns) {
+        requester_.servers().tell_changes(
+            [&](std::size_t server, Health health, Health previous, std::int64_t left_until_ns) {
+                tell(EventType::server, now_ns, static_cast<std::uint64_t>(left_until_ns), 0,
+                     static_cast<std::uint8_t>(server), static_cast<std::uint8_t>(health),
+                     static_cast<std::uint8_t>(previous));
+            });
+        if (gaps_.empty()) {
+            requester_.calm();
+            escalation_.calm();
+        }
+        set_step(Escalation::step_of({holding_, stale_, !gaps_.empty(), requester_.step()}), now_ns);
+    }
+
+    // That the other line is waited for, and why it ends, is told by the hole's own events.
+    void set_step(Step step, std::int64_t now_ns) {
+        if (step == step_) return;
+        const Step previous = std::exchange(step_, step);
+        if (step != Step::none) ++step_counter(step);
+        if (step >= Step::request || previous >= Step::request)
+            tell(EventType::escalation, now_ns, next_, missing(), no_line, static_cast<std::uint8_t>(step),
+                 static_cast<std::uint8_t>(previous));
+    }
+    std::uint64_t& step_counter(Step step) {
+        return reinterpret_cast<std::uint64_t*>(&counters_.escalation)[static_cast<std::size_t>(step) - 1];
+    }
+
     // ---- snapshots
-    // --------------------------------------------------------------------------------------------------------
 
     void escalate(std::int64_t now_ns) {
         if (holding_) return try_splice(now_ns);
-        if (!gaps_.empty() && settings_.servers != 0 && !stale_ &&
-            escalation_.hopeless(now_ns, missing(), hold_.held(), settings_.hold_messages)) {
+        if (!gaps_.empty() && settings_.servers != 0 && !stale_ && escalation_.hopeless(now_ns, progress())) {
+            set_step(Step::hopeless, now_ns);
             give_up_holes_asked_before(now_ns, now_ns);
             requester_.prune();
         }
@@ -549,6 +596,7 @@ class Arbiter {
     void drop_snapshot(std::int64_t now_ns) {
         holding_ = false;
         splice_ = 0;
+        ++counters_.escalation.snapshot_failed;
         const bool restarted = std::exchange(restarting_, false);
         late_start_ = late_start_ && settings_.snapshot;
         emit(EventType::snapshot_end, now_ns, 0, 0);
@@ -565,6 +613,12 @@ class Arbiter {
         const GapCounters& gaps = counters_.gaps;
         return gaps.messages - gaps.recovered_line - gaps.recovered_rewind - gaps.recovered_snapshot -
                gaps.unrecovered;
+    }
+    Escalation::Progress progress() const {
+        const std::uint64_t refused = known_end() - highest_;
+        const GapCounters& gaps = counters_.gaps;
+        return {missing() + refused, gaps.recovered_line + gaps.recovered_rewind, known_end(),
+                hold_.held() + refused, settings_.hold_messages};
     }
     bool repairing() const { return settings_.snapshot && stale_ && !escalation_.exhausted(); }
     std::int64_t snapshot_deadline_ns(std::int64_t now_ns) const {
@@ -616,7 +670,14 @@ class Arbiter {
     }
     void emit(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line,
               FeedState after, FeedState previous) {
-        Event event{now_ns, first, last, type, after, previous, line, {}, {}};
+        Event event{now_ns, first, last, type, after, previous, line, {}, 0, 0, {}};
+        std::copy_n(session(), frame::mold_session_bytes, event.session);
+        sink_.on_event(event);
+    }
+    // Of recovery: changes no state.
+    void tell(EventType type, std::int64_t now_ns, std::uint64_t first, std::uint64_t last, std::uint8_t line,
+              std::uint8_t now, std::uint8_t before) {
+        Event event{now_ns, first, last, type, state_, state_, line, {}, now, before, {}};
         std::copy_n(session(), frame::mold_session_bytes, event.session);
         sink_.on_event(event);
     }
@@ -644,6 +705,7 @@ class Arbiter {
     std::int64_t splice_deadline_ns_ = 0;
     std::uint64_t lost_passed_ = 0;  // lost messages that the books had to do without, since they were right
     Escalation escalation_;
+    Step step_ = Step::none;
     bool end_known_ = false;      // highest_ is the end of the session
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room

@@ -37,12 +37,12 @@ class Session {
 
     bool known() const { return known_; }
     bool is_current(const std::uint8_t* packet) const { return known_ && current_.is(packet); }
+    bool is_previous(const std::uint8_t* packet) const { return has_previous_ && previous_.is(packet); }
 
     // May this packet's session take the place of the current one? The one before the current is over for
     // good: a stray old packet must not bring it back.
     bool may_adopt(const std::uint8_t* packet, bool ended) const {
-        return !fixed_ &&
-               (!known_ || (ended && !current_.is(packet) && !(has_previous_ && previous_.is(packet))));
+        return !fixed_ && (!known_ || (ended && !current_.is(packet) && !is_previous(packet)));
     }
     void adopt(const std::uint8_t* packet) {
         has_previous_ = known_;

@@ -12,6 +12,8 @@ enum class Start : std::uint8_t {
     beginning  // number 1 is; what lies before the first packet is recovered
 };
 
+inline constexpr std::size_t most_outstanding = 1024;
+
 struct Settings {
     std::size_t lines = 1;    // at most max_lines
     std::size_t servers = 0;  // re-request servers in order of preference, at most max_servers
@@ -23,8 +25,8 @@ struct Settings {
 
     std::int64_t arbitration_ns = 1'000'000;  // wait for the other lines before asking
     std::int64_t timeout_ns = 50'000'000;     // a request without an answer is repeated after this
-    std::uint64_t retries = 4;                // per server: 1 + retries requests, then the next server
-    std::size_t max_outstanding = 4;          // requests in flight, at most Requester::max_requests
+    std::uint64_t retries = 4;                // per server: 1 + retries requests, then the next
+    std::size_t max_outstanding = 4;          // requests in flight, at most most_outstanding
     std::uint64_t requests_per_s = 1000;      // 0 = unlimited; a burst of max_outstanding may leave at once
 
     std::size_t hold_messages = 1'000'000;  // bound of what is held behind a hole
