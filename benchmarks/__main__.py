@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("book", "ring", "path", "rerequest", "gapfill", "replay")
+NAMES = ("book", "ring", "path", "rerequest", "gapfill", "replay", "repair")
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ class NetworkSettings:
     linger_s: float = 3.0  # the end of session is repeated
     rewind: tuple[str, int] | None = None  # address of the re-request server; None: there is none
     drop_rewind: float = 0.0  # probability for a request, and for a reply
+    same_faults: bool = False  # on all lines, packet by packet
     snapshot: tuple[str, int] | None = None  # address of the snapshot server; None: there is none
     seed: int = 1
 
@@ -88,6 +89,7 @@ class Transmission:
                 lead_ns=round(settings.lead_s * 1e9),
                 linger_ns=round(settings.linger_s * 1e9),
                 seed=settings.seed,
+                same_faults=settings.same_faults,
                 store=np.frombuffer(self._store.memory, np.uint8) if self._store is not None else None,
             )
         except RuntimeError as error:

@@ -120,6 +120,20 @@ def test_counts_say_exactly_what_did_not_arrive(lines: tuple[Receiver, Receiver]
     assert sent.counts["A"]["lost_messages"] != sent.counts["B"]["lost_messages"]
 
 
+def test_same_faults_lose_the_same_packets_on_all_lines(lines: tuple[Receiver, Receiver]) -> None:
+    """What one line lost the other has not brought either, so that only a re-request can."""
+    faults = {"drop": 0.1, "drop_burst": 4}
+    sent = broadcast(
+        [target(name, line, **faults) for name, line in zip("AB", lines, strict=True)], same_faults=True
+    )
+    sent.run()
+    for name, line in zip("AB", lines, strict=True):
+        delivered = sent.counts[name]["delivered"]
+        wait_for(lambda line=line, delivered=delivered: len(line.packets) >= delivered, "last packet")
+    assert 0 < len(lines[0].messages()) < 5000
+    assert lines[0].messages() == lines[1].messages()
+
+
 def test_lateness_never_adds_up(lines: tuple[Receiver, Receiver]) -> None:
     """Polled late and unevenly, as many messages are out at every instant as the rate says."""
     sent = broadcast([target("A", lines[0])], messages_per_s=1000)

@@ -215,22 +215,26 @@ void register_broadcast(nb::module_& m) {
             [](PyBroadcast* self, simulate::Exchange& exchange,
                const std::vector<simulate::LineTarget>& lines, const std::string& session,
                std::uint64_t messages_per_s, std::uint64_t burst, std::int64_t lead_ns,
-               std::int64_t linger_ns, std::uint64_t seed, std::optional<StoreMemory> store) {
+               std::int64_t linger_ns, std::uint64_t seed, std::optional<StoreMemory> store,
+               bool same_faults) {
                 if (session.size() != frame::mold_session_bytes)
                     throw nb::value_error("a session has ten characters");
                 if (messages_per_s == 0 || messages_per_s > 1'000'000'000 || burst == 0)
                     throw nb::value_error("pace");
-                new (self) PyBroadcast(exchange, {session, messages_per_s, burst, lead_ns, linger_ns}, lines,
-                                       seed, std::move(store));
+                new (self)
+                    PyBroadcast(exchange, {session, messages_per_s, burst, lead_ns, linger_ns, same_faults},
+                                lines, seed, std::move(store));
             },
             "exchange"_a, "lines"_a, nb::kw_only(), "session"_a, "messages_per_s"_a, "burst"_a = 1,
             "lead_ns"_a = 0, "linger_ns"_a = 3'000'000'000, "seed"_a = 1, "store"_a = nb::none(),
-            nb::keep_alive<1, 2>(),
+            "same_faults"_a = false, nb::keep_alive<1, 2>(),
             "messages_per_s: mean rate. burst: messages that are due at once. lead_ns: heartbeats before the "
             "first message. "
             "linger_ns: how long the end of session is repeated. store: writable memory of a message store "
             "that gets every "
-            "packet. Raises RuntimeError when a line cannot be opened.")
+            "packet. same_faults: the faults of all lines fall on the same packets. Raises RuntimeError when "
+            "a "
+            "line cannot be opened.")
         .def(
             "poll", [](PyBroadcast& self, std::int64_t now_ns) { return (*self).poll(now_ns); }, "now_ns"_a,
             "Send what is due by then, at most one batch; returns when to come again.")

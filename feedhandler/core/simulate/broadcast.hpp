@@ -41,6 +41,7 @@ struct BroadcastSettings {
     std::uint64_t burst = 1;                 // messages
     std::int64_t lead_ns = 0;                // heartbeats before the first message
     std::int64_t linger_ns = 3'000'000'000;  // how long the end of session is repeated
+    bool same_faults = false;                // on all lines, packet by packet
 };
 
 class Broadcast {
@@ -51,7 +52,7 @@ class Broadcast {
         : settings_(settings),
           pace_(settings.messages_per_s, settings.burst),
           packer_(exchange, settings.session),
-          sender_(targets, seed) {
+          sender_(targets, seed, settings.same_faults) {
         if (!store.empty()) store_.emplace(store);
         load();
     }

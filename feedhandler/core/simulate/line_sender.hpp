@@ -86,9 +86,10 @@ class LineSender {
   public:
     static constexpr std::size_t batch = 48;  // packets; their copies must fit what a lossy line holds
 
-    LineSender(const std::vector<LineTarget>& targets, std::uint64_t seed) {
+    // `same_faults`: the lines draw the same dice, so that with the same faults they lose the same packets.
+    LineSender(const std::vector<LineTarget>& targets, std::uint64_t seed, bool same_faults = false) {
         for (unsigned i = 0; i < targets.size(); ++i)
-            lines_.push_back(std::make_unique<Line>(targets[i], seed, i));
+            lines_.push_back(std::make_unique<Line>(targets[i], seed, same_faults ? 0 : i));
     }
 
     // Offers a packet to every line. Its memory must stay until `flush`; at most `batch` packets between two.
