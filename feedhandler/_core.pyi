@@ -687,9 +687,9 @@ class Broadcast:
     Sends a simulated day as MoldUDP64 on multicast lines, paced by a clock.
     """
 
-    def __init__(self, exchange: Exchange, lines: Sequence[LineTarget], *, session: str, messages_per_s: int, burst: int = 1, lead_ns: int = 0, linger_ns: int = 3000000000, seed: int = 1, store: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')] | None = None) -> None:
+    def __init__(self, exchange: Exchange, lines: Sequence[LineTarget], *, session: str, messages_per_s: int, burst: int = 1, lead_ns: int = 0, linger_ns: int = 3000000000, seed: int = 1, store: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')] | None = None, same_faults: bool = False) -> None:
         """
-        messages_per_s: mean rate. burst: messages that are due at once. lead_ns: heartbeats before the first message. linger_ns: how long the end of session is repeated. store: writable memory of a message store that gets every packet. Raises RuntimeError when a line cannot be opened.
+        messages_per_s: mean rate. burst: messages that are due at once. lead_ns: heartbeats before the first message. linger_ns: how long the end of session is repeated. store: writable memory of a message store that gets every packet. same_faults: the faults of all lines fall on the same packets. Raises RuntimeError when a line cannot be opened.
         """
 
     def poll(self, now_ns: int) -> int:
