@@ -282,6 +282,19 @@ def test_books_apply_orders_through_a_halt():
     assert view["trading_status"] == "H"
 
 
+def test_new_session_knows_neither_status_nor_number_of_the_old_one():
+    """Whether an instrument had orders or not, whether they were lost before or not."""
+    core = _core.BookNormalizer()
+    core.apply(1, [itch.trading_action("H", "T1  "), itch.add(1, "B", 100, 10, locate=2)])
+    core.apply(3, [itch.trading_action("T", "    ", locate=2)])
+    core.clear(4, 0)
+    assert (core.view(1)["trading_status"], core.view(2)["trading_status"]) == ("H", "T")
+    core.clear(0, 0)
+    for instrument in (1, 2):
+        view = core.view(instrument)
+        assert (view["trading_status"], view["sequence"], view["bids"]) == ("", 0, [])
+
+
 def read_binaryfile(path: Path) -> list[bytes]:
     """Length-prefixed messages."""
     data = path.read_bytes()

@@ -117,11 +117,14 @@ class Normalizer {
 
     void clear_book(std::uint16_t instrument) {
         book::Block& block = books_.block(instrument);
-        if ((block.flags & book::block_touched) == 0) return;
+        const bool touched = (block.flags & book::block_touched) != 0;
+        const bool new_session = stamp_.sequence == 0;  // what the old one told of number and status is void
+        if (!touched && !new_session) return;
         book::TableWriter::begin(block);
         books_.clear_book(instrument);
+        if (new_session) book::store(block.trading_status, '\0');
         end(block);
-        if (!wanted(block)) return;
+        if (!touched || !wanted(block)) return;
         stamp_.quality = dbn::f_maybe_bad_book;  // whatever the state: what was in the book is void
         mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, dbn::f_last);
         levels(instrument, block, {}, all_levels);
