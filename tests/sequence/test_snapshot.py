@@ -12,6 +12,7 @@ from tests.sequence.test_arbiter import (
     end_of_session,
     messages,
     packet,
+    request,
     started,
 )
 
@@ -185,3 +186,13 @@ def test_a_full_hold_costs_another_repair_and_no_wrong_book() -> None:
     assert arbiter.state == "STALE"
     assert ("splice", 17, 6) in arbiter.on_snapshot(17, NOW)
     assert arbiter.state == "LIVE"
+
+
+def test_a_hole_that_had_to_wait_while_a_snapshot_was_loaded_is_asked_for_afterwards() -> None:
+    """While all is held and the hold is full no request can help; the failed load makes room for them."""
+    arbiter = started(3, snapshot=True, servers=1, retries=0, arbitration_ns=0, hold_messages=2)
+    arbiter.on_packet(0, packet(5, 1), NOW)
+    arbiter.on_timer(NOW + 50 * MS)  # 4 is given up: the snapshot begins at 6
+    arbiter.on_packet(0, packet(7, 2), NOW + 51 * MS)
+    assert arbiter.held == 2
+    assert arbiter.on_snapshot_failed(NOW + 52 * MS) == [("snapshot_end", 0), request(0, 6, 1)]

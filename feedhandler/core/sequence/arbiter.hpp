@@ -445,6 +445,7 @@ class Arbiter {
     // Everything that is next in turn: held messages, and the places of lost ones. While a snapshot is being
     // loaded nothing is, and once it is loaded what precedes it.
     void drain(std::int64_t now_ns) {
+        requester_.stir();  // there may be room now for what could not be asked for
         const std::uint64_t limit = holding_ ? splice_ : no_number;
         for (;;) {
             const SequenceRange* lost = gaps_.next_lost();
