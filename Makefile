@@ -45,6 +45,9 @@ bench: $(VENV)/.benched-with  ## all benchmarks, interleaved with their peers; r
 fuzz: $(VENV)/.built  ## every fuzz target for FUZZ_SECONDS (60)
 	tests/fuzz/run $(or $(FUZZ_SECONDS),60)
 
+soak: $(VENV)/.tested-with  ## seeded fault schedules for MINUTES (10), every book compared after every message
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)
+
 clean:  ## remove what the build made
 	rm -rf $(VENV) build feedhandler/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

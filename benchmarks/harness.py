@@ -13,12 +13,12 @@ BUILD = ROOT / "build" / "benchmarks"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def build(name: str, *flags: str) -> Path:
-    """Compile benchmarks/NAME.cpp against the core, as the module is, when something is newer than it."""
-    source = ROOT / "benchmarks" / f"{name}.cpp"
+def build(name: str, *flags: str, folder: Path = ROOT / "benchmarks") -> Path:
+    """Compile FOLDER/NAME.cpp against the core, as the module is, when something is newer than it."""
+    source = folder / f"{name}.cpp"
     program = BUILD / "-".join([name, *(flag.strip("-").replace("=", "_") for flag in flags)])
     core = ROOT / "feedhandler" / "core"
-    newest = max(path.stat().st_mtime for path in [source, *core.rglob("*.hpp")])
+    newest = max(path.stat().st_mtime for path in [source, *folder.glob("*.hpp"), *core.rglob("*.hpp")])
     if not program.exists() or program.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CXX", "g++")
