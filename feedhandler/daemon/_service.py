@@ -2,12 +2,9 @@
 
 import ctypes
 import os
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
@@ -20,6 +17,7 @@ from feedhandler.daemon._feed import make_feed
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
 from feedhandler.daemon._restart import Restart
+from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import RunError
 
 TICK_S = 0.1
@@ -36,7 +34,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
     restart = Restart(config, directory, log)
     feed = make_feed(config, directory, restart=restart.possible)
-    stop = _stop_on_signals()
+    stop = StopSignal()
     _log_granted(log, feed, config)
     _keep_off(config.receive.cpu)
     feed.start()
@@ -57,7 +55,7 @@ def _supervise(
     feed: _core.Feed,
     config: Config,
     helpers: Sequence[Children],
-    stop: threading.Event,
+    stop: Stop,
     log: FilteringBoundLogger,
 ) -> None:
     watchdog_s = watchdog_interval_s()
@@ -92,17 +90,6 @@ def _stop(
 
 
 _STARTED_S = time.monotonic()
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
 
 
 def _keep_off(cpu: int) -> None:

@@ -1,7 +1,5 @@
 """The journal process: `python -m feedhandler.journal CHANNEL --directory DIR`."""
 
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import click
 from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.daemon._log import open_log
+from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import UsageError
 from feedhandler.journal.archive import Limits
 from feedhandler.journal.writer import JournalWriter, Settings, locked
@@ -50,9 +49,7 @@ def command(
 
     Exit status 1: the disk is full or refuses to be written; the log says why.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _signum, _frame: stop.set())
+    stop = StopSignal()
     folder = _wait_for(channel, runtime_dir, time.monotonic() + start_timeout_s, stop)
     if folder is None:
         return
@@ -68,7 +65,7 @@ def command(
         JournalWriter(folder, settings, open_log(folder.name)).run(stop)
 
 
-def _wait_for(channel: str, runtime_dir: str | None, deadline_s: float, stop: threading.Event) -> Path | None:
+def _wait_for(channel: str, runtime_dir: str | None, deadline_s: float, stop: Stop) -> Path | None:
     while True:
         try:
             folder = channel_dir(channel, runtime_dir)

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
+from feedhandler.daemon._stop import Stop
 from feedhandler.errors import RunError
 from feedhandler.journal.archive import Archivist, Limits, apply_limits, repair, sync_directory
 from feedhandler.journal.segments import PLAIN, parse, segment_path, segments
@@ -37,7 +37,7 @@ class Settings:
 
 
 @contextmanager
-def locked(directory: Path, stop: threading.Event, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def locked(directory: Path, stop: Stop, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the directory: one journal writes into it.
 
     Raises RunError when another does, and goes on doing so.
@@ -80,7 +80,7 @@ class JournalWriter:
         self._lost = self._journal.counters()["lost_packets"]
         self._looked_s = 0.0
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: Stop) -> None:
         """Write until told to stop, then what is left in the ring. Raises RunError when the disk refuses."""
         journal = self._journal
         try:
@@ -103,7 +103,7 @@ class JournalWriter:
         self._tell_lost()
         self._log.info("journal_ended", **journal.counters())
 
-    def _write(self, stop: threading.Event) -> None:
+    def _write(self, stop: Stop) -> None:
         deadline_s = 0.0
         while True:
             moved = self._journal.pump()

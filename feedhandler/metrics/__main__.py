@@ -1,7 +1,5 @@
 """The exporter process: `python -m feedhandler.metrics CHANNEL --listen 127.0.0.1:9464`."""
 
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
+from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import RunError, UsageError
 from feedhandler.metrics.exporter import ChannelCollector
 
@@ -26,9 +25,7 @@ from feedhandler.metrics.exporter import ChannelCollector
 def command(channel: str, listen: str, runtime_dir: str | None, start_timeout_s: float) -> None:
     """Serve CHANNEL's counters to Prometheus until SIGTERM or SIGINT."""
     address, port = _parse(listen)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _signum, _frame: stopped.set())
+    stopped = StopSignal()
     folder = _wait_for(channel, runtime_dir, time.monotonic() + start_timeout_s, stopped)
     registry = CollectorRegistry()
     registry.register(ChannelCollector(folder))
@@ -49,7 +46,7 @@ def _parse(listen: str) -> tuple[str, int]:
     return address.strip("[]") or "127.0.0.1", int(port)
 
 
-def _wait_for(channel: str, runtime_dir: str | None, deadline: float, stopped: threading.Event) -> Path:
+def _wait_for(channel: str, runtime_dir: str | None, deadline: float, stopped: Stop) -> Path:
     while True:
         try:
             return channel_dir(channel, runtime_dir)
