@@ -101,8 +101,10 @@ def _store(settings: Gapfill, log: FilteringBoundLogger) -> MessageStore:
 def _serve(
     server: RewindServer, feeder: SessionFeeder, upstream: UpstreamFeeder, log: FilteringBoundLogger
 ) -> None:
+    received: list[int] = []
+
     def stop(signal_number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(signal_number).name)
+        received.append(signal_number)  # the log takes a lock, which the interrupted thread may hold
         server.stop()
 
     reporter = _Housekeeping(server, feeder, upstream, log)
@@ -112,7 +114,7 @@ def _serve(
         notify(f"READY=1\nSTATUS={reporter.status()}")
         server.run(each_s=TICK_S, tick=reporter.tick)
         notify("STOPPING=1")
-        log.info("stopped", **reporter.counters())
+        log.info("stopped", signal=signal.Signals(received[0]).name, **reporter.counters())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from feedhandler.cli import main
-from feedhandler.config import Gapfill
+from feedhandler.config import Gapfill, load_gapfill
+from recovery.gapfill import run
 from recovery.server import COUNTER_HELP
 from tests.support.multicast import Sender, free_ports
 from tests.support.wait import wait_for
@@ -310,6 +311,37 @@ def test_holes_of_both_lines_are_filled_by_the_server_further_up(tmp_path: Path)
         wait_for_reply(sock, 1, packet(1, 80))
         assert stop(process) < 1.0
         assert last_log(config)["upstream_messages"] == 30
+
+
+class BusyLog:
+    """A log that takes a lock, as the real one does; SIGTERM comes while it writes its first line."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, object]] = {}
+        self._busy = False
+
+    def info(self, event: str, **fields: object) -> None:
+        """Take the lock, write, give it back."""
+        assert not self._busy, f"{event} waits for ever for the lock of the line that was interrupted"
+        self._busy = True
+        if not self.entries:
+            signal.raise_signal(signal.SIGTERM)
+        self.entries[event] = fields
+        self._busy = False
+
+
+def test_a_signal_while_it_logs_does_not_hang_it(tmp_path: Path) -> None:
+    """The handler runs on the thread that holds the log's lock: it must not log."""
+    (tmp_path / "day").write_bytes(packet(1, 8)[20:])
+    config = tmp_path / "gapfill.toml"
+    config.write_text(
+        f'[gapfill]\nlisten = "127.0.0.1:{next(free_ports(1))}"\nsource = "binaryfile"\n'
+        f'file = "{tmp_path}/day"\nsession = "{SESSION.decode().strip()}"\n'
+    )
+    log = BusyLog()
+    run(load_gapfill(config, {}), log)
+    assert list(log.entries) == ["serving", "stopped"]
+    assert log.entries["stopped"]["signal"] == "SIGTERM"
 
 
 def test_documentation_names_every_key_and_counter() -> None:
