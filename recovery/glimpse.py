@@ -2,8 +2,9 @@
 
 A client logs in with sequence 1 and gets the image as of the last message stored at that moment: directory,
 states, every displayed order, and `G` with the number of the first message that the image does not contain.
-Whoever may not log in, asks too often, does not read or does not log out is dropped; memory is bounded by
-the number of clients.
+Whoever may not log in, asks too often, does not read, reads too slowly or does not log out is dropped; memory
+is bounded by the number of clients. One address has at most half of the places, and when they are taken the
+connection that has waited longest without a login makes room: a client that logs in at once finds a place.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from recovery.store import MessageStore
 
 TICK_S = 0.25
 _BLOCKS = 1 << 20  # bytes applied at a time
+LOAD_S = 600.0  # a client that has not taken the whole image by then is dropped
+LOGOUT_S = 15.0  # a client that has it and does not log out
 
 
 class StoreImages:
@@ -67,12 +70,17 @@ class GlimpseCounters:
     """What came and what became of it."""
 
     connections: int = field(default=0, metadata={"help": "TCP connections that were accepted"})
-    too_many: int = field(default=0, metadata={"help": "of them, closed for want of a place"})
+    too_many: int = field(
+        default=0,
+        metadata={"help": "of them, closed for want of a place, at once or for one that came later"},
+    )
     limited: int = field(default=0, metadata={"help": "of them, over the client's limit of logins"})
     refused: int = field(default=0, metadata={"help": "logins refused"})
     snapshots: int = field(default=0, metadata={"help": "snapshots begun"})
     completed: int = field(default=0, metadata={"help": "of them, sent whole"})
-    dropped: int = field(default=0, metadata={"help": "sessions ended for silence or a protocol error"})
+    dropped: int = field(
+        default=0, metadata={"help": "sessions ended for silence, slowness, no logout or a protocol error"}
+    )
 
 
 COUNTER_HELP = {f.name: f.metadata["help"] for f in fields(GlimpseCounters)}
@@ -93,17 +101,26 @@ class Client:
     """One connection: its session and the rest of its image. Knows neither sockets nor clocks."""
 
     def __init__(
-        self, images: StoreImages, settings: GlimpseSettings, counters: GlimpseCounters, now_s: float
+        self,
+        images: StoreImages,
+        settings: GlimpseSettings,
+        counters: GlimpseCounters,
+        now_s: float,
+        host: str = "",
     ) -> None:
+        self.host = host
         self.session = ServerSession(now_s)
         self._images, self._settings, self._counters = images, settings, counters
         self._image = memoryview(b"")
-        self._progress_s = now_s
+        self._progress_s = self._began_s = self._completed_s = now_s
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Take what the client sent."""
         waiting = self.session.login is None
+        open_before = self.session.phase is not Phase.CLOSED
         self.session.receive(data, now_s)
+        if open_before and self.session.reason.startswith("protocol error"):
+            self._counters.dropped += 1
         if waiting and self.session.login is not None and self.session.phase is Phase.LOGIN:
             self._on_login(*self.session.login, now_s)
 
@@ -124,7 +141,7 @@ class Client:
             self._image = memoryview(image[1])
             if settings.cut_after:
                 self._image = self._image[: settings.cut_after]
-            self._progress_s = now_s
+            self._progress_s = self._began_s = now_s
 
     def _refuse(self, reason: str, now_s: float) -> None:
         self._counters.refused += 1
@@ -146,19 +163,32 @@ class Client:
                 self.session.close("cut")
             else:
                 self._counters.completed += 1
+                self._completed_s = now_s
 
     def tick(self, now_s: float) -> None:
         """Keep the session alive, or end it."""
-        if not len(self._image):  # a heartbeat cannot get past the image, and need not
+        if self.session.phase is Phase.CLOSED:
+            return
+        if reason := self._overdue(now_s):
+            self.session.close(reason)
+        elif not len(self._image):  # a heartbeat cannot get past the image, and need not
             self.session.tick(now_s)
-        elif now_s - self._progress_s >= DEAD_S:
-            self.session.close("does not read")
-        if self.session.phase is Phase.CLOSED and self.session.reason in (
-            "no login",
-            "silent",
-            "does not read",
-        ):
+        if self.session.reason:
+            self.session.output.clear()  # what it has not read by now it never will
             self._counters.dropped += 1
+
+    def _overdue(self, now_s: float) -> str:
+        if len(self._image):
+            if now_s - self._progress_s >= DEAD_S:
+                return "does not read"
+            return "too slow" if now_s - self._began_s >= LOAD_S else ""
+        waits = self.session.phase is Phase.OPEN and now_s - self._completed_s >= LOGOUT_S
+        return "no logout" if waits else ""
+
+    @property
+    def logging_in(self) -> bool:
+        """Whether it has not said yet who it is."""
+        return self.session.phase is Phase.LOGIN
 
     @property
     def over(self) -> bool:
@@ -223,17 +253,33 @@ class GlimpseServer:
             bucket.take(0)
         if not allowed:
             self.counters.limited += 1
-        elif len(self._clients) >= self.settings.max_clients:
+        elif not self._make_room(host):
             self.counters.too_many += 1
         else:
             connection.setblocking(False)
-            self._clients[connection] = Client(self._images, self.settings, self.counters, now_s)
+            self._clients[connection] = Client(self._images, self.settings, self.counters, now_s, host)
             self._selector.register(connection, selectors.EVENT_READ, self._serve)
             return
         connection.close()
 
+    def _make_room(self, host: str) -> bool:
+        """Whether there is a place for `host`, if need be that of a connection that has not logged in."""
+        most = self.settings.max_clients
+        same = [each for each, client in self._clients.items() if client.host == host]
+        crowd = same if len(same) >= (most + 1) // 2 else list(self._clients)
+        if crowd is not same and len(crowd) < most:
+            return True
+        oldest = next((each for each in crowd if self._clients[each].logging_in), None)
+        if oldest is None:
+            return False
+        self.counters.too_many += 1
+        self._drop(oldest)
+        return True
+
     def _serve(self, connection: socket.socket, events: int) -> None:
-        client = self._clients[connection]
+        client = self._clients.get(connection)
+        if client is None:  # it has made room in this turn
+            return None
         now_s = time.monotonic()
         if events & selectors.EVENT_READ:
             try:

@@ -202,7 +202,9 @@ class ServerSession(_Peer):
         """Let the client in: the next sequenced message has number `sequence`."""
         self.phase = Phase.OPEN
         self.send(
-            b"A", _ACCEPTED.pack(session.encode("ascii").rjust(10), str(sequence).encode().rjust(20)), now_s
+            b"A",
+            _ACCEPTED.pack(session.encode("ascii", "replace").rjust(10), str(sequence).encode().rjust(20)),
+            now_s,
         )
 
     def reject(self, reason: str, now_s: float) -> None:
