@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +67,20 @@ def _finish(segment: Segment, log: FilteringBoundLogger) -> None:
 
 def apply_limits(directory: Path, limits: Limits, log: FilteringBoundLogger, coming_bytes: int = 0) -> None:
     """Remove the oldest finished segments until the limits hold, with room for `coming_bytes` more."""
-    kept = [(segment, segment.path.stat()) for segment in segments(directory)]
-    total = coming_bytes + sum(status.st_size for _, status in kept)
+    kept: list[tuple[Segment, int]] = []
+    for segment in segments(directory):
+        with suppress(FileNotFoundError):  # compressed or removed meanwhile: two threads work here
+            kept.append((segment, segment.path.stat().st_size))
+    total = coming_bytes + sum(size for _, size in kept)
     oldest_ns = time.time_ns() - round(limits.age_s * 1e9)
-    for segment, status in kept:
+    for segment, size in kept:
         too_much = limits.bytes and total > limits.bytes
         too_old = limits.age_s and segment.start_ns < oldest_ns
         if segment.kind == PART or not (too_much or too_old):
             continue
         with suppress(FileNotFoundError):
             segment.path.unlink()
-        total -= status.st_size
+        total -= size
         log.info("journal_segment_removed", segment=segment.path.name, reason="age" if too_old else "size")
 
 
@@ -135,14 +139,17 @@ class Archivist:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._stop.is_set():
             asked = self._wake.wait(self._sync_s or None)
-            try:
-                if self._sync_s:
-                    self._sync()
-                if asked and not self._stop.is_set():
-                    self._wake.clear()
-                    self._tidy()
-            except OSError as error:  # the disk is full, or worse: the next segment's opening will tell
-                self._log.warning("journal_archive_failed", file=error.filename, reason=error.strerror)
+            self._wake.clear()
+            if self._sync_s:
+                self._attempt(self._sync)
+            if asked and not self._stop.is_set():
+                self._attempt(self._tidy)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:  # the disk is full, or worse: the next segment's opening will tell
+            self._log.warning("journal_archive_failed", file=error.filename, reason=error.strerror)
 
     def _tidy(self) -> None:
         apply_limits(self._directory, self._limits, self._log)

@@ -1,0 +1,55 @@
+"""The thread that tidies a journal, beside the writing one and a disk that fails."""
+
+from pathlib import Path
+
+import pytest
+import structlog
+
+from feedhandler.journal import archive
+from feedhandler.journal.archive import Archivist, Limits, apply_limits
+from feedhandler.journal.segments import PACKED, PLAIN, parse, segment_path, segments
+from tests.support.wait import wait_for
+
+HOUR_NS = 3_600_000_000_000
+
+
+def finished(directory: Path, count: int) -> list[Path]:
+    """Make segments of 1,000 bytes, an hour each."""
+    paths = [segment_path(directory, "live", (i + 1) * HOUR_NS).with_suffix("") for i in range(count)]
+    for path in paths:
+        path.write_bytes(bytes(1000))
+    return paths
+
+
+def test_a_segment_compressed_while_limits_are_applied_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other thread puts `.pcap.zst` in its place between the listing and the look at its size."""
+    paths = finished(tmp_path, 3)
+
+    def listed_too_early(directory: Path) -> list:
+        found = segments(directory)
+        paths[0].rename(paths[0].with_name(paths[0].name.replace(PLAIN, PACKED)))
+        return found
+
+    monkeypatch.setattr(archive, "segments", listed_too_early)
+    apply_limits(tmp_path, Limits(bytes=1500), structlog.get_logger())
+    kept = [segment.path for path in tmp_path.iterdir() if (segment := parse(path))]
+    assert paths[1] not in kept
+    assert paths[2] in kept
+
+
+def test_a_disk_that_fails_is_told_once_a_look_and_not_without_end(tmp_path: Path) -> None:
+    """The directory is gone, as when a mount is: the archivist says so and waits for the next look."""
+    with structlog.testing.capture_logs() as entries:
+        archivist = Archivist(
+            tmp_path / "gone", Limits(), structlog.get_logger(), packing=True, sync_s=3600.0
+        )
+        archivist.start()
+        try:
+            wait_for(lambda: entries, "warning")
+            wait_for(lambda: not archivist._wake.is_set(), "end of the look", timeout_s=5)
+        finally:
+            archivist.stop()
+    assert {entry["event"] for entry in entries} == {"journal_archive_failed"}
+    assert len(entries) <= 4
