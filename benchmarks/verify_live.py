@@ -4,24 +4,25 @@
     python -m benchmarks.verify_live --seconds 60 --network veth        # root: two network namespaces
 
 The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage
-packets of their own, the re-request server loses some of its traffic. Compared, to the last message: the
-counters of each line with what the exchange did to it, the messages with those sent, and the ten best levels
-of every book with those of a replay of the same day without faults. Exit status 0 only if all of it is right.
+packets of their own, the re-request server loses some of its traffic; with `--repair snapshot` there is none,
+and what is lost on both lines is repaired by snapshots. Compared, to the last message: the counters of each
+line with what the exchange did to it, and the messages with those sent. Beside the daemon runs a checker, a
+process that maps the channel as consumers do and compares every book, whenever it changes, and all of them
+again and again, with an independent model of the lossless day (tests/soak/live_checker.cpp): each one read in
+LIVE, and all at the end. Exit status 0 only if all of it is right.
 """
 
 import argparse
 import contextlib
-import csv
 import json
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from feedhandler.consumer import Consumer
+from benchmarks.harness import ROOT, build
 from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_ports
@@ -31,7 +32,8 @@ from tests.support.wait import wait_for
 GROUPS = ("239.198.1.1", "239.198.1.2")
 RECOVERY = "timeout_ms = 20\nretries = 1000\nmax_outstanding = 64\nrequests_per_s = 100000\n"
 FAULTS = ["--drop", "A=0.05,B=0.03", "--drop-burst", "5", "--duplicate", "0.01", "--reorder", "0.01"]
-FAULTS += ["--corrupt", "0.001", "--drop-rewind", "0.05"]
+FAULTS += ["--corrupt", "0.001"]
+REWIND = ["--drop-rewind", "0.05"]
 
 
 def simulate(words: list[str], prefix: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,29 +44,18 @@ def simulate(words: list[str], prefix: Sequence[str] = ()) -> dict[str, Any]:
     return summary
 
 
-def expected_books(folder: Path, messages: int) -> dict[str, dict[str, list[tuple[int, int, int]]]]:
-    """Replay the same day without faults: {symbol: {side: [(price in 1e-9, size, orders), ...]}}."""
-    day, dump = folder / "day.itch", folder / "books.csv"
-    simulate(["--messages", str(messages), "--output", str(day)])
-    command = [*COMMAND, "replay", str(day), "--dump-books", str(dump), "--date", "2026-01-05", "--json"]
-    subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True)
-    books: dict[str, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: {"B": [], "S": []})
-    with dump.open() as file:
-        for row in csv.DictReader(file):
-            price = round(float(row["price"]) * 10_000) * 100_000
-            books[row["symbol"]][row["side"]].append((price, int(row["size"]), int(row["orders"])))
-    return books
-
-
-def compare_books(consumer: Consumer, books: dict[str, dict[str, list[tuple[int, int, int]]]]) -> list[str]:
-    """Return the symbols whose ten best levels differ."""
-    wrong = []
-    for symbol, sides in books.items():
-        book = consumer.book(symbol)
-        for side, levels in (("B", book.bids), ("S", book.asks)):
-            if [tuple(map(int, level)) for level in levels.tolist()] != sides[side][:10]:
-                wrong.append(f"{symbol} {side}")
-    return wrong
+@contextlib.contextmanager
+def checker(daemon: Daemon, day: Path, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run the checker beside the daemon, attached; its result is on its standard output at the end."""
+    program = build("live_checker", folder=ROOT / "tests" / "soak")
+    command = [str(program), str(daemon.runtime_dir / daemon.channel), str(day), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"{program} could not attach")
+            yield process
+        finally:
+            process.kill()
 
 
 def compare_counters(stat: dict[str, Any], sent: dict[str, Any], messages: int) -> list[str]:
@@ -77,7 +68,7 @@ def compare_counters(stat: dict[str, Any], sent: dict[str, Any], messages: int) 
         "gaps.open": (stat["gaps"]["open"], 0),
         "gaps.messages": (
             stat["gaps"]["messages"],
-            stat["gaps"]["recovered_line"] + stat["gaps"]["recovered_rewind"],
+            sum(stat["gaps"][key] for key in ("recovered_line", "recovered_rewind", "recovered_snapshot")),
         ),
     }
     for name, line in sent["lines"].items():
@@ -91,7 +82,8 @@ def compare_counters(stat: dict[str, Any], sent: dict[str, Any], messages: int) 
             f"{name}.foreign_session": (seen["foreign_session"], 0),
         }
     won = sum(line["won"] for line in stat["lines"].values())
-    pairs["won + recovered_rewind"] = (won + stat["gaps"]["recovered_rewind"], messages)
+    recovered = stat["gaps"]["recovered_rewind"] + stat["gaps"]["recovered_snapshot"]
+    pairs["won + recovered"] = (won + recovered, messages)
     return [f"{name}: {seen} instead of {wanted}" for name, (seen, wanted) in pairs.items() if seen != wanted]
 
 
@@ -105,7 +97,15 @@ def places(network: str) -> Iterator[tuple[list[str], list[str], str, str]]:
         yield Veth.inside(pair.sender), Veth.inside(pair.receiver), pair.sender_address, pair.receiver_address
 
 
-def verify(network: str, seconds: float, rate: int, *, spin: bool = False) -> dict[str, Any]:
+def verify(
+    network: str,
+    seconds: float,
+    rate: int,
+    *,
+    spin: bool = False,
+    repair: str = "rewind",
+    checker_words: Sequence[str] = (),
+) -> dict[str, Any]:
     """Run once; the result's `wrong` lists what was not right."""
     messages = round(seconds * rate)
     with tempfile.TemporaryDirectory() as name, places(network) as (send_by, receive_by, sender, receiver):
@@ -115,24 +115,35 @@ def verify(network: str, seconds: float, rate: int, *, spin: bool = False) -> di
         config = write_config(
             folder,
             lines,
-            [(sender, server)],
+            [(sender, server)] if repair == "rewind" else [],
             interface=receiver,
             recovery=RECOVERY,
             publish='schemas = ["mbo", "mbp-1", "trades"]\nring_mib = 256\n',
+            extra=snapshot_table(folder, f"{sender}:{server}") if repair == "snapshot" else "",
         )
         env = {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
+        day = folder / "day.itch"
+        simulate(["--messages", str(messages), "--output", str(day)])
         with (
             running(config, folder / "run", prefix=receive_by, env=env) as daemon,
-            Consumer("live", ["mbo"], runtime_dir=daemon.runtime_dir) as consumer,
+            checker(daemon, day, *checker_words) as watch,
         ):
             words = ["--messages", str(messages), "--rate", str(rate), "--burst", "20", "--linger", "1"]
             words += ["--send", ",".join(f"{line.name}={line.group}:{line.port}" for line in lines)]
-            words += ["--interface", sender, "--rewind", f"{sender}:{server}", *FAULTS]
-            sent = simulate(words, send_by)
+            words += ["--interface", sender, *FAULTS]
+            words += REWIND if repair == "rewind" else ["--linger", "10"]
+            sent = simulate([*words, f"--{repair}", f"{sender}:{server}"], send_by)
             stat = settled(daemon)
-            wrong = compare_counters(stat, sent, messages)
-            wrong += compare_books(consumer, expected_books(folder, messages))
-    return {"network": network, "seconds": seconds, "rate": rate, "sent": sent, "stat": stat, "wrong": wrong}
+            checked = json.loads(watch.communicate(timeout=60)[0])
+            wrong = compare_counters(stat, sent, messages) + checked["wrong"]
+    facts = {"network": network, "seconds": seconds, "rate": rate, "repair": repair}
+    return {**facts, "sent": sent, "stat": stat, "checked": checked, "wrong": wrong}
+
+
+def snapshot_table(folder: Path, address: str) -> str:
+    """Return [recovery.snapshot] of the configuration."""
+    (folder / "password").write_text("secret\n")
+    return f'[recovery.snapshot]\naddress = "{address}"\npassword_file = "{folder / "password"}"\n'
 
 
 def settled(daemon: Daemon) -> dict[str, Any]:
@@ -157,9 +168,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=int, default=100_000, help="messages a second")
     parser.add_argument("--network", choices=["loopback", "veth"], default="loopback")
+    parser.add_argument("--repair", choices=["rewind", "snapshot"], default="rewind")
     parser.add_argument("--spin", action="store_true", help="spin as in production; needs a core of its own")
     options = parser.parse_args()
-    result = verify(options.network, options.seconds, options.rate, spin=options.spin)
+    result = verify(options.network, options.seconds, options.rate, spin=options.spin, repair=options.repair)
     print(json.dumps(result))
     sys.exit(1 if result["wrong"] else 0)
 
