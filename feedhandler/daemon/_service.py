@@ -17,8 +17,8 @@ from feedhandler.daemon._feed import make_feed
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
 from feedhandler.daemon._restart import Restart
-from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import RunError
+from feedhandler.stop import Stop, StopSignal
 
 TICK_S = 0.1
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4

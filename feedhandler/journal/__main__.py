@@ -8,10 +8,10 @@ import click
 from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.daemon._log import open_log
-from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import UsageError
 from feedhandler.journal.archive import Limits
 from feedhandler.journal.writer import JournalWriter, Settings, locked
+from feedhandler.stop import Stop, StopSignal
 
 
 @click.command(

@@ -11,10 +11,10 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
-from feedhandler.daemon._stop import Stop
 from feedhandler.errors import RunError
 from feedhandler.journal.archive import Archivist, Limits, apply_limits, repair, sync_directory
 from feedhandler.journal.segments import PLAIN, parse, segment_path, segments
+from feedhandler.stop import Stop
 
 PAUSE_S = 0.002
 LOOK_S = 0.5  # between looks at the daemon, the clock and the losses

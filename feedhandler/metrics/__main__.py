@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from feedhandler.cli._helper import run_helper
 from feedhandler.config.runtime_dir import channel_dir
-from feedhandler.daemon._stop import Stop, StopSignal
 from feedhandler.errors import RunError, UsageError
 from feedhandler.metrics.exporter import ChannelCollector
+from feedhandler.stop import Stop, StopSignal
 
 
 @click.command("metrics", epilog="Example: python -m feedhandler.metrics xnas-itch --listen 127.0.0.1:9464")

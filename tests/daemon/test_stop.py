@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from feedhandler.daemon._stop import StopSignal
+from feedhandler.stop import StopSignal
 
 
 @pytest.fixture(autouse=True)
