@@ -1,8 +1,9 @@
 // Decode and books over a BinaryFILE, one thread: nanoseconds per message, as one line of JSON.
 //   book_bench generate [--orders N] [--symbols N] [--levels N] [--packet N]   steady state of a generated
 //   flow book_bench FILE [--packet N] [--publish] [--mbo] [--repeat N] [--limit MESSAGES]
-// --packet N: messages handed over at a time (4096: look-ahead over a file). --publish: mbp-1 and trades to a
-// ring of 64 MiB.
+// --packet N: messages handed over at a time (4096: look-ahead over a file). --burst: as the receive loop
+// does with packets that are there already, 64 messages are announced before the first is handed over.
+// --publish: mbp-1 and trades to a ring of 64 MiB.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -60,6 +61,7 @@ struct File {
 struct Options {
     std::size_t packet = 4096;
     std::size_t limit = ~std::size_t{0};
+    bool burst = false;
     bool publish = false;
     bool mbo = false;
     int repeat = 1;
@@ -68,22 +70,27 @@ struct Options {
 
 template <class Normalizer>
 std::size_t run(Normalizer& normalizer, const File& file, const Options& options) {
-    std::vector<Message> packet(options.packet);
+    const std::size_t window = options.burst ? record::LookAhead::batch : options.packet;
+    std::vector<Message> messages(window);
     const std::uint8_t* p = file.data;
     const std::uint8_t* end = p + file.size;
     std::size_t total = 0;
     while (p + 2 <= end && total < options.limit) {
         std::size_t count = 0;
-        while (count < options.packet && p + 2 <= end) {
+        while (count < window && p + 2 <= end) {
             const std::uint16_t length = decode::be16(p);
             if (length == 0 || p + 2 + length > end) {
                 p = end;
                 break;
             }
-            packet[count++] = {p + 2, length};
+            messages[count++] = {p + 2, length};
             p += 2 + length;
         }
-        normalizer.on_messages(total + 1, {packet.data(), count}, 0, TimestampKind::none);
+        if (options.burst) normalizer.on_lookahead({messages.data(), count});
+        for (std::size_t at = 0; at < count; at += options.packet) {
+            const std::span<const Message> packet(messages.data() + at, std::min(options.packet, count - at));
+            normalizer.on_messages(total + at + 1, packet, 0, TimestampKind::none);
+        }
         total += count;
     }
     return total;
@@ -183,6 +190,7 @@ int main(int argc, char** argv) {
     for (int i = 2; i < argc; ++i) {
         const std::string name = argv[i];
         if (name == "--publish") options.publish = true;
+        if (name == "--burst") options.burst = true;
         if (name == "--mbo") options.publish = options.mbo = true;
         if (i + 1 == argc) break;
         if (name == "--packet") options.packet = std::strtoull(argv[++i], nullptr, 10);

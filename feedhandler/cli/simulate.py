@@ -138,9 +138,7 @@ def fault_options(function: Callable[..., None]) -> Callable[..., None]:
     help="Snapshot server (GLIMPSE over SoupBinTCP, any login); default: none.",
 )
 @fault_options
-@click.option(
-    "--same-faults", is_flag=True, help="The faults hit the same packets on all lines."
-)
+@click.option("--same-faults", is_flag=True, help="The faults hit the same packets on all lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(as_json: bool, output: Path | None, **options: Any) -> None:
     """Simulate an exchange: a trading day of ITCH 5.0 messages from order flow through a matching engine.

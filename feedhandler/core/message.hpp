@@ -34,5 +34,6 @@ struct SequenceRange {
 inline constexpr std::size_t max_lines = 8;    // multicast lines of one channel
 inline constexpr std::size_t max_servers = 8;  // re-request servers of one channel
 inline constexpr std::size_t max_udp_payload = 65507;
+inline constexpr std::size_t lookahead_messages = 64;  // announced together, at most
 
 }  // namespace fh

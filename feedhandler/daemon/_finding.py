@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. An error keeps the daemon, or its journal, from working; a warning, from doing well."""
+    """One thing looked at. An error: the daemon or its journal cannot work; a warning: not well."""
 
     check: str
     status: Literal["ok", "warning", "error"]

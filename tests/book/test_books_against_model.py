@@ -51,8 +51,10 @@ class Pair:
         self.model = Model(midnight_ns=MIDNIGHT)
         self.sequence = 0
 
-    def apply(self, *batch: bytes) -> None:
-        """One packet."""
+    def apply(self, *batch: bytes, announced: list[bytes] | None = None) -> None:
+        """One packet, after a forecast if there is one."""
+        if announced is not None:
+            self.core.announce(announced)
         self.core.apply(self.sequence + 1, list(batch), ts_recv_ns=MIDNIGHT + 5)
         for message in batch:
             self.sequence += 1
@@ -111,6 +113,24 @@ def test_looking_ahead_over_a_packet_changes_nothing(stream):
     """The same stream as one packet: what is fetched early must not be applied early."""
     pair = Pair()
     pair.apply(*stream)
+    pair.compare_records()
+    pair.compare_books()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(messages, min_size=1, max_size=20), st.none() | st.lists(messages, max_size=80)),
+        max_size=8,
+    )
+)
+def test_a_forecast_of_a_burst_changes_nothing_whether_right_or_wrong(packets):
+    """Packets announced together, announced as something else, or not at all."""
+    pair = Pair()
+    coming = [message for packet, _ in packets for message in packet]
+    pair.core.announce(coming)
+    for packet, announced in packets:
+        pair.apply(*packet, announced=announced)
     pair.compare_records()
     pair.compare_books()
 

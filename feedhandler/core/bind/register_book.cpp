@@ -41,13 +41,9 @@ class BookNormalizer {
 
     void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages,
                std::int64_t ts_recv_ns) {
-        std::vector<Message> spans;
-        for (const nb::bytes& m : messages) {
-            spans.push_back(
-                {reinterpret_cast<const std::uint8_t*>(m.c_str()), static_cast<std::uint16_t>(m.size())});
-        }
-        normalizer_.on_messages(first_sequence, spans, ts_recv_ns, TimestampKind::kernel);
+        normalizer_.on_messages(first_sequence, spans(messages), ts_recv_ns, TimestampKind::kernel);
     }
+    void announce(const std::vector<nb::bytes>& messages) { normalizer_.on_lookahead(spans(messages)); }
     void set_state(int state) { normalizer_.set_state(static_cast<FeedState>(state)); }
     void clear(std::uint64_t sequence, std::int64_t ts_ns) { normalizer_.on_clear(sequence, ts_ns); }
 
@@ -117,6 +113,14 @@ class BookNormalizer {
     std::uint32_t index_pages() const { return normalizer_.books().index().pages_in_use(); }
 
   private:
+    static std::vector<Message> spans(const std::vector<nb::bytes>& messages) {
+        std::vector<Message> out;
+        for (const nb::bytes& m : messages) {
+            out.push_back(
+                {reinterpret_cast<const std::uint8_t*>(m.c_str()), static_cast<std::uint16_t>(m.size())});
+        }
+        return out;
+    }
     static record::NormalizerSettings settings(std::int64_t midnight_ns, std::vector<std::string> symbols,
                                                std::uint32_t orders, std::uint32_t pages, std::uint32_t nodes,
                                                bool trading_events) {
@@ -154,6 +158,8 @@ void register_book(nb::module_& m) {
              nb::arg("trading_events") = false)
         .def("apply", &BookNormalizer::apply, nb::arg("first_sequence"), nb::arg("messages"),
              nb::arg("ts_recv_ns") = 0, "Apply messages with consecutive numbers, as one packet.")
+        .def("announce", &BookNormalizer::announce, nb::arg("messages"),
+             "What will be applied next, if all goes well; changes nothing but the time it takes.")
         .def("set_state", &BookNormalizer::set_state, "Set the feed's state (number of FeedState).")
         .def("clear", &BookNormalizer::clear, nb::arg("sequence"), nb::arg("ts_ns"),
              "Empty all books: messages were lost for good.")

@@ -1,11 +1,13 @@
 // The arbiter for tests and tools: every call returns what it did, as a list of tuples in order.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <string>
 
 #include <utility>
+#include <vector>
 
 #include "bind/register.hpp"
 #include "sequence/arbiter.hpp"
@@ -68,6 +70,7 @@ nb::object event_tuple(const Event& event) {
 struct TraceSink {
     nb::list trace;
     nb::list states;  // as each event tells it
+    nb::list announced;
     bool with_timestamps = false;
     bool with_recovery = false;  // servers and escalation too
 
@@ -79,6 +82,10 @@ struct TraceSink {
             trace.append(nb::make_tuple("messages", first, bytes, ts_recv_ns, static_cast<int>(kind)));
         else
             trace.append(nb::make_tuple("messages", first, bytes));
+    }
+    void on_lookahead(std::span<const Message> messages) {
+        announced = nb::list();
+        for (const Message& message : messages) announced.append(nb::bytes(message.data, message.length));
     }
     void on_clear(std::uint64_t sequence, std::int64_t) { trace.append(nb::make_tuple("clear", sequence)); }
     void on_event(const Event& event) {
@@ -116,6 +123,18 @@ class TracedArbiter {
 
     nb::list take_event_states() { return std::exchange(sink_.states, nb::list()); }
 
+    nb::tuple look_ahead(const std::vector<nb::bytes>& payloads) {
+        if (payloads.empty()) throw nb::value_error("payloads: at least one");
+        struct Payload {
+            const std::uint8_t* data;
+            std::size_t length;
+        };
+        std::vector<Payload> datagrams;
+        for (const nb::bytes& payload : payloads) datagrams.push_back({data(payload), payload.size()});
+        sink_.announced = nb::list();
+        const std::size_t count = arbiter_.look_ahead(std::span<const Payload>(datagrams));
+        return nb::make_tuple(count, sink_.announced);
+    }
     nb::list on_packet(std::size_t line, nb::bytes payload, std::int64_t now_ns, std::int64_t ts_recv_ns) {
         if (line >= settings_.lines) throw nb::index_error("line");
         arbiter_.on_packet(line, data(payload), payload.size(), ts_recv_ns, TimestampKind::user, now_ns);
@@ -247,6 +266,8 @@ void register_sequence(nb::module_& m) {
             "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false,
             "snapshot"_a = false, "first_to_apply_offset"_a = 0, "restart"_a = false,
             "with_recovery"_a = false)
+        .def("look_ahead", &TracedArbiter::look_ahead, "payloads"_a,
+             "Of packets to come: how many of them are announced together, and the messages announced.")
         .def("on_packet", &TracedArbiter::on_packet, "line"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_reply", &TracedArbiter::on_reply, "server"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)
         .def("on_refused", &TracedArbiter::on_refused, "server"_a, "now_ns"_a)

@@ -30,14 +30,23 @@ struct MoldPacket {
     std::uint64_t end() const { return sequence + count; }
 };
 
+// Of a datagram of at least mold_header_bytes.
+struct MoldHeader {
+    std::uint64_t sequence;
+    std::uint16_t count;
+    bool is_empty() const { return count == mold_heartbeat || count == mold_end_of_session; }
+};
+inline MoldHeader load_mold_header(const std::uint8_t* data) {
+    return {load_be64(data + 10), load_be16(data + 18)};
+}
+
 // Checks the whole datagram before anything of it may be used: the header is there, the blocks end exactly
 // where the datagram does, and the numbers do not pass 2^64 - 1. `messages` must have room for
 // mold_max_messages; on `malformed` its contents mean nothing.
 inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Message* messages) {
     constexpr MoldPacket malformed{MoldKind::malformed, 0, 0};
     if (length < mold_header_bytes || length > max_udp_payload) return malformed;
-    const std::uint64_t sequence = load_be64(data + 10);
-    const std::uint16_t count = load_be16(data + 18);
+    const auto [sequence, count] = load_mold_header(data);
     if (count == mold_heartbeat || count == mold_end_of_session) [[unlikely]] {
         if (length != mold_header_bytes) return malformed;
         return {count == mold_heartbeat ? MoldKind::heartbeat : MoldKind::end_of_session, 0, sequence};

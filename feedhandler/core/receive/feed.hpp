@@ -144,6 +144,9 @@ class Feed {
 
     // ---- called by the loop
 
+    std::size_t look_ahead(std::span<const Datagram> datagrams) {
+        return pipeline_.arbiter().look_ahead(datagrams);
+    }
     void on_datagram(const Datagram& d, std::int64_t now_ns) {
         now_ns_ = now_ns;
         if (journal_ != nullptr) journal_->ring().put(d);

@@ -19,6 +19,7 @@ namespace fh::receive {
 template <class H>
 concept PacketHandler = requires(H handler, const Datagram& datagram, std::int64_t time_ns) {
     handler.on_datagram(datagram, time_ns);
+    { handler.look_ahead(std::span<const Datagram>{}) } -> std::same_as<std::size_t>;
     handler.on_timer(time_ns);
     { handler.next_deadline() } -> std::convertible_to<std::int64_t>;
     handler.end_turn(time_ns, time_ns);  // (now_ns, monotonic_ns)
@@ -53,12 +54,16 @@ class ReceiveLoop {
         std::size_t count = source_.poll(out);
         count += requests_.poll(out.subspan(count), clock_.now_ns());
         const std::int64_t now_ns = clock_.read();
-        for (Datagram& datagram : out.first(count)) {
-            if (datagram.timestamp_kind == TimestampKind::none) {
-                datagram.ts_recv_ns = now_ns;
-                datagram.timestamp_kind = TimestampKind::user;
+        for (std::span<Datagram> rest = out.first(count); !rest.empty();) {
+            const std::size_t announced = handler_.look_ahead(std::span<const Datagram>(rest));
+            for (Datagram& datagram : rest.first(announced)) {
+                if (datagram.timestamp_kind == TimestampKind::none) {
+                    datagram.ts_recv_ns = now_ns;
+                    datagram.timestamp_kind = TimestampKind::user;
+                }
+                handler_.on_datagram(datagram, now_ns);
             }
-            handler_.on_datagram(datagram, now_ns);
+            rest = rest.subspan(announced);
         }
         if (now_ns >= handler_.next_deadline()) handler_.on_timer(now_ns);
         handler_.end_turn(now_ns, clock_.monotonic_ns());

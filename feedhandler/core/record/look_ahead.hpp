@@ -21,7 +21,7 @@ class LookAhead {
   public:
     // Messages that go through a stage together: while the last of them ask, what the first asked for
     // arrives.
-    static constexpr std::size_t batch = 64;
+    static constexpr std::size_t batch = lookahead_messages;
     static constexpr std::size_t few = 16;
 
     explicit LookAhead(const book::BookSet& books) : books_(books) {}

@@ -58,21 +58,28 @@ class Normalizer {
     book::BookSet& books() { return books_; }
     const book::BookSet& books() const { return books_; }
 
+    // What the next calls of on_messages() will bring, a burst of packets: what it needs is asked for at
+    // once. Good for the first LookAhead::batch messages; a wrong forecast costs time only.
+    void on_lookahead(std::span<const Message> messages) {
+        fetched_ = std::min(messages.size(), LookAhead::batch);
+        ahead_.fetch(messages.first(fetched_), publisher_.schema_mask() != 0);
+    }
+
     // Messages with consecutive numbers, in feed order. No record of a message is visible before the books
     // are as after it.
     void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind) {
         stamp_.ts_recv_ns = ts_recv_ns;
         counters_.messages += messages.size();
-        if (messages.size() == 1) {
-            ahead_.fetch_book(messages[0]);
-            apply(first_sequence, messages[0]);
-            if (settings_.trading_events) tell_trading(first_sequence, messages[0]);
-            return;
-        }
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
-            ahead_.fetch(batch, publisher_.schema_mask() != 0);
+            if (batch.size() <= fetched_) {
+                fetched_ -= batch.size();
+            } else if (batch.size() == 1) {
+                ahead_.fetch_book(batch[0]);
+            } else {
+                ahead_.fetch(batch, publisher_.schema_mask() != 0);
+            }
             for (const Message& message : batch) {
                 apply(first_sequence, message);
                 if (settings_.trading_events) tell_trading(first_sequence, message);
@@ -636,6 +643,7 @@ class Normalizer {
     Publisher& publisher_;
     book::BookSet books_;
     LookAhead ahead_;
+    std::size_t fetched_ = 0;  // of the messages to come
     NormalizerSettings settings_;
     std::vector<std::uint64_t> wanted_;
     FeedCounters counters_;

@@ -60,6 +60,34 @@ class Arbiter {
     Arbiter(const Arbiter&) = delete;
     Arbiter& operator=(const Arbiter&) = delete;
 
+    // Of datagrams that are there already: tells the sink what the first of them will bring if they are just
+    // what is next, so that it can ask memory for it all at once. Returns how many they are, at least one.
+    // Changes nothing, promises nothing: each still comes through on_packet.
+    template <class Datagram>
+    std::size_t look_ahead(std::span<const Datagram> datagrams) {
+        std::uint64_t next = in_order_;
+        if (datagrams.size() == 1 || next == no_number) return datagrams.size();
+        std::size_t messages = 0;
+        std::size_t seen = 0;
+        for (; seen < datagrams.size(); ++seen) {
+            const Datagram& datagram = datagrams[seen];
+            if (datagram.length < frame::mold_header_bytes) continue;
+            const frame::MoldHeader header = frame::load_mold_header(datagram.data);
+            if (header.sequence != next || header.is_empty()) continue;  // another line's copy, mostly
+            if (header.count > lookahead_messages - messages) break;
+            if (!session_.is_current(datagram.data)) continue;
+            const frame::MoldPacket packet =
+                frame::parse_mold(datagram.data, datagram.length, batch_.data() + messages);
+            if (packet.kind != frame::MoldKind::data) continue;
+            messages += packet.count;
+            next = packet.end();
+        }
+        if constexpr (requires { sink_.on_lookahead(std::span<const Message>{}); }) {
+            if (messages != 0) sink_.on_lookahead(std::span<const Message>{batch_.data(), messages});
+        }
+        return std::max<std::size_t>(seen, 1);
+    }
+
     // A datagram of a multicast line.
     void on_packet(std::size_t line, const std::uint8_t* payload, std::size_t length, std::int64_t ts_recv_ns,
                    TimestampKind kind, std::int64_t now_ns) {
@@ -718,7 +746,7 @@ class Arbiter {
     Hold hold_;
     GapSet gaps_;
     Requester requester_;
-    std::array<Message, 256> batch_{};  // held messages on their way out
+    std::array<Message, 256> batch_{};  // held messages on their way out; announced ones
 };
 
 }  // namespace fh::sequence
