@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sequence.test_arbiter import NOW, OTHER, SESSION, body, heartbeat, packet, started
@@ -55,6 +55,7 @@ def test_a_lone_packet_is_not_announced() -> None:
     assert started(2).look_ahead([packet(3, 4)]) == (1, [])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30), st.booleans()), min_size=1, max_size=30),
     st.integers(1, 10),
