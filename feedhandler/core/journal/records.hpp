@@ -22,8 +22,9 @@ class RecordReader {
         header_ = false;
     }
 
-    // Calls on_datagram(const Datagram&) for each datagram that has become whole; its line is as the journal
-    // tells it, from max_lines on a re-request server's. Throws std::invalid_argument: these are no segments.
+    // Calls on_datagram(const Datagram&) for each datagram that has become whole and is as it was written;
+    // its line is as the journal tells it, from max_lines on a re-request server's. Throws
+    // std::invalid_argument: these are no segments.
     template <class OnDatagram>
     void read(std::span<const std::uint8_t> bytes, OnDatagram&& on_datagram) {
         rest_.insert(rest_.end(), bytes.begin(), bytes.end());
@@ -43,8 +44,7 @@ class RecordReader {
             if (words[2] > longest_record)
                 throw std::invalid_argument("damaged: a record of impossible length");
             if (rest_.size() - at - pcap_record < words[2]) break;
-            on_frame(&rest_[at + pcap_record], words[2], std::int64_t{words[0]} * 1'000'000'000 + words[1],
-                     on_datagram);
+            on_frame(&rest_[at], words[2], std::int64_t{words[0]} * 1'000'000'000 + words[1], on_datagram);
             at += pcap_record + words[2];
         }
         rest_.erase(rest_.begin(), rest_.begin() + static_cast<std::ptrdiff_t>(at));
@@ -52,9 +52,10 @@ class RecordReader {
 
   private:
     template <class OnDatagram>
-    static void on_frame(const std::uint8_t* frame, std::size_t length, std::int64_t ts_ns,
+    static void on_frame(const std::uint8_t* record, std::size_t length, std::int64_t ts_ns,
                          OnDatagram&& on_datagram) {
-        if (!is_journal_frame(frame, length) || frame[11] >= max_lines + max_servers) return;
+        const std::uint8_t* const frame = record + pcap_record;
+        if (!is_whole_frame(record, frame, length)) return;  // a hole is repaired, a wrong message is not
         const auto udp = frame::parse_frame(frame::LinkType::ethernet, frame, length);
         if (udp.refusal != frame::Refusal::none) return;
         on_datagram(Datagram{udp.payload, static_cast<std::uint32_t>(udp.length), frame[11],
