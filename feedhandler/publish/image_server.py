@@ -1,5 +1,6 @@
 """Answers late subscribers with images of books, a little at a time, beside the publishing."""
 
+import itertools
 import json
 import time
 from collections import OrderedDict, deque
@@ -14,12 +15,19 @@ from feedhandler.metrics.snapshot import STATE_NAMES
 from feedhandler.publish.image import MAX_SYMBOLS, REQUEST, pack_book
 
 BOOKS_PER_TURN = 64
+"""Books, or symbols that have none, looked up between two reads of the ring."""
 REQUESTS_PER_TURN = 4
 REQUESTS_PER_S = 20.0
 """Of one address (without one: of one connection), in the long run; REQUEST_BURST at once."""
 REQUEST_BURST = 40.0
 MAX_PENDING = 64
 """Requests in work or waiting; more are refused."""
+MAX_PENDING_OF_PEER = 16
+UNREAD_PARTS = 8
+"""Messages held for a peer that does not read; then its request waits, for UNREAD_S at most."""
+UNREAD_S = 5.0
+AGAIN_S = 0.25
+"""When a peer that was refused for what others ask may ask again."""
 MAX_PEERS = 4096
 
 
@@ -39,16 +47,20 @@ class _Bucket:
 
 @dataclass(slots=True)
 class _Pending:
+    peer: bytes
     envelope: list[bytes]
     left: Iterator[str | int]
+    moved_s: float
     part: int = 0
+    ended: bool = False
+    unsent: list[bytes] | None = None
 
 
 class ImageServer:
     """A ROUTER socket; `turn` does a bounded piece of work and never waits.
 
-    A reply is a series of messages: each a JSON header (`part` from 0, `more`) and up to 64 books. A peer
-    that does not read its replies loses them; one that asks too often gets an error.
+    A reply is a series of messages: each a JSON header (`part` from 0, `more`) and up to 64 books. For a peer
+    that does not read, a few of them are held, no more; one that asks too often gets an error.
     """
 
     def __init__(
@@ -59,8 +71,9 @@ class ImageServer:
         self._pending: deque[_Pending] = deque()
         self._buckets: OrderedDict[bytes, _Bucket] = OrderedDict()
         self._socket = context.socket(zmq.ROUTER)
-        self._socket.set(zmq.SNDHWM, 1000)
-        self._socket.set(zmq.RCVHWM, 1000)
+        self._socket.set(zmq.SNDHWM, UNREAD_PARTS)
+        self._socket.set(zmq.RCVHWM, MAX_PENDING)
+        self._socket.set(zmq.ROUTER_MANDATORY, 1)  # says when a peer is gone, or does not read
         self._socket.set(zmq.MAXMSGSIZE, 64)
         self._socket.set(zmq.LINGER, 200)
         self._socket.bind(endpoint)
@@ -72,7 +85,12 @@ class ImageServer:
 
     @property
     def busy(self) -> bool:
-        """Whether there is work left for the next turn."""
+        """Whether there is work left for the next turn, and somebody who takes it."""
+        return any(pending.unsent is None for pending in self._pending)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody has not got his whole reply yet."""
         return bool(self._pending)
 
     def turn(self, epoch: int) -> bool:
@@ -97,9 +115,10 @@ class ImageServer:
         at = 2 if len(frames) > 1 and frames[1] == b"" else 1  # REQ sends an empty frame, DEALER need not
         envelope, words = frames[:at], frames[at:]
         if not self._allowed(peer):
-            self._refuse(envelope, f"too many requests: {REQUESTS_PER_S:g} a second are allowed")
-        elif len(self._pending) >= MAX_PENDING:
-            self._refuse(envelope, "busy: try again")
+            why = f"too many requests: {REQUESTS_PER_S:g} a second are allowed"
+            self._refuse(envelope, why, AGAIN_S)
+        elif len(self._pending) >= MAX_PENDING or self._pending_of(peer) >= MAX_PENDING_OF_PEER:
+            self._refuse(envelope, "busy: try again", AGAIN_S)
         elif not words or words[0] != REQUEST:
             self._refuse(envelope, f"not a request: the first frame is {REQUEST.decode()}")
         elif len(words) - 1 > MAX_SYMBOLS:
@@ -111,7 +130,10 @@ class ImageServer:
                 if words[1:]
                 else iter(list(self._consumer.symbols()))
             )
-            self._pending.append(_Pending(envelope, wanted))
+            self._pending.append(_Pending(peer, envelope, wanted, time.monotonic()))
+
+    def _pending_of(self, peer: bytes) -> int:
+        return sum(pending.peer == peer for pending in self._pending)
 
     def _allowed(self, peer: bytes) -> bool:
         now_s = time.monotonic()
@@ -121,32 +143,47 @@ class ImageServer:
             self._buckets.popitem(last=False)
         return bucket.take(now_s)
 
-    def _refuse(self, envelope: list[bytes], why: str) -> None:
-        self._send(envelope, {"channel": self._channel, "error": why}, [])
+    def _refuse(self, envelope: list[bytes], why: str, again_s: float = 0.0) -> None:
+        """Say why; `again_s`: when to ask again, 0: it would be refused again."""
+        self._send([*envelope, _frame({"channel": self._channel, "error": why, "again_s": again_s})])
 
     def _send_part(self, pending: _Pending, epoch: int) -> None:
-        books: list[bytes] = []
-        ended = True
-        for wanted in pending.left:
-            if (book := self._book(wanted)) is not None:
-                books.append(book)
-            if len(books) == BOOKS_PER_TURN:
-                ended = False
-                break
+        frames = pending.unsent or self._part(pending, epoch)
+        pending.unsent = None
+        now_s = time.monotonic()
+        sent = self._send(frames)
+        if sent is None:
+            return  # it is gone
+        if sent:
+            if pending.ended:
+                return
+            pending.part += 1
+            pending.moved_s = now_s
+        elif now_s - pending.moved_s < UNREAD_S:
+            pending.unsent = frames
+        else:
+            return
+        self._pending.append(pending)  # behind the others: one that asks for all delays nobody
+
+    def _part(self, pending: _Pending, epoch: int) -> list[bytes]:
         consumer = self._consumer
+        wanted = list(itertools.islice(pending.left, BOOKS_PER_TURN))
+        for _ in range(8):  # books and the session that they belong to
+            session = consumer.session()
+            books = [book for one in wanted if (book := self._book(one)) is not None]
+            if consumer.session() == session:
+                break
+        pending.ended = len(wanted) < BOOKS_PER_TURN
         header = {
             "channel": self._channel,
             "epoch": epoch,
             "state": STATE_NAMES[int(consumer.state)],
-            "session": consumer.session(),
+            "session": session,
             "next_sequence": consumer.next_sequence,
             "part": pending.part,
-            "more": not ended,
+            "more": not pending.ended,
         }
-        self._send(pending.envelope, header, books)
-        if not ended:
-            pending.part += 1
-            self._pending.append(pending)  # behind the others: one that asks for all delays nobody
+        return [*pending.envelope, _frame(header), *books]
 
     def _book(self, wanted: str | int) -> bytes | None:
         if isinstance(wanted, str):
@@ -155,12 +192,21 @@ class ImageServer:
             symbol, raw = self._consumer.symbol(wanted), self._consumer.book_of(wanted)
         return None if raw is None or not symbol else pack_book(symbol, raw)
 
-    def _send(self, envelope: list[bytes], header: dict[str, Any], books: list[bytes]) -> None:
-        text = json.dumps(header, separators=(",", ":")).encode()
+    def _send(self, frames: list[bytes]) -> bool | None:
+        """Return whether it is on its way; None: the peer is gone."""
         try:
-            self._socket.send_multipart([*envelope, text, *books], zmq.NOBLOCK)
-        except zmq.Again:  # a peer that does not read: its loss
-            return
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return None
+        return True
+
+
+def _frame(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
 
 
 def _address(frames: list[zmq.Frame]) -> bytes:

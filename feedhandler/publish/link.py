@@ -1,6 +1,5 @@
 """One connection to one publisher: counts what is missed, knows the feed's state and session."""
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import zmq
 
 from feedhandler.consumer.state import FeedState
-from feedhandler.publish.message import Message, Place
+from feedhandler.publish.message import BEFORE_ALL, Message, Place
 from feedhandler.publish.wire import Header
 
 SILENCE_S = 3.0
@@ -30,8 +29,13 @@ class Link:
         self.channel = channel
         self.restarts = 0
         self.epoch: int | None = None
-        self.joined = False
-        """Whether the feed's topic was heard: it is subscribed to last, so all others are active by then."""
+        self.joined: Place | None = None
+        """Where the feed stood when its topic was first heard in this epoch: it is subscribed to last, so all
+        that was published behind that place is heard, or seen to be lost."""
+        self.passed: Place = BEFORE_ALL
+        """Up to here, says the last heartbeat, everything has been published."""
+        self.furthest: Place = BEFORE_ALL
+        """Of the records heard."""
         self.session = 0
         self.sessions = sessions
         self._feed = f"{channel}/feed/"
@@ -62,16 +66,17 @@ class Link:
             self.restarts += self.epoch is not None
             self.epoch = header.epoch
             self._last.clear()
+            self.joined = None
         first = topic not in self._last
         lost = header.topic_seq - self._last.get(topic, header.topic_seq - 1) - 1
         self._last[topic] = header.topic_seq
         message = Message(topic, header, body, lost)
         self._heard_s = time.monotonic()
+        self._state = FeedState(header.state)
         if topic == self._feed:
-            self.joined = True
-            self._follow_session(json.loads(body).get("session"))
-        if topic == self._feed or lost == 0:
-            self._state = FeedState(header.state)
+            self._hear_feed(message)
+        else:
+            self.furthest = max(self.furthest, self.place(message))
         return message, first
 
     def place(self, message: Message) -> Place:
@@ -84,9 +89,18 @@ class Link:
         """Let go of the socket."""
         self.socket.close()
 
-    def _follow_session(self, name: str | None) -> None:
+    def session_of(self, name: str) -> int:
+        """Return the count of a session by its name; the present one for no name."""
         if not name or self.sessions[self.session] == name:
-            return
+            return self.session
         if name not in self.sessions[self.session :]:
             self.sessions.append(name)
-        self.session = self.sessions.index(name, self.session)
+        return self.sessions.index(name, self.session)
+
+    def _hear_feed(self, message: Message) -> None:
+        event = message.event
+        self.session = self.session_of(event.get("session", ""))
+        if event["event"] == "heartbeat":
+            self.passed = (self.session, message.header.channel_seq)
+        if self.joined is None:
+            self.joined = (self.session, event.get("next_sequence", message.header.channel_seq + 1) - 1)

@@ -42,6 +42,8 @@ class Publisher:
         self._epoch = time.time_ns() // 1_000_000 & 0xFFFFFFFF
         self._topic_seq: dict[bytes, int] = {}
         self._feed_topic = f"{self.channel}/feed/".encode()
+        self._session: str = self._consumer.session()  # of what was published last
+        self._passed = 0  # all up to this number has been published
         self._skipped = 0  # how often every topic skipped a number
         self._lost = 0
         self._told_state = int(self._consumer.state)
@@ -50,6 +52,7 @@ class Publisher:
         self._socket = context.socket(zmq.PUB)
         self._socket.set(zmq.SNDHWM, high_water_mark)
         self._socket.set(zmq.LINGER, 200)
+        self._socket.set(zmq.MAXMSGSIZE, 256)  # of what peers send: subscriptions
         self._socket.bind(endpoint)
         self.images = (
             ImageServer(self._consumer, self.channel, snapshot_endpoint, context)
@@ -64,13 +67,17 @@ class Publisher:
 
     def step(self, timeout_s: float = 0.1) -> None:
         """Publish what there is, waiting for at most `timeout_s`; then what is due: state, heartbeat."""
-        busy = self.images is not None and self.images.busy
-        groups = self._consumer.poll_groups(0.0 if busy else timeout_s, 1 << 20)
+        if self.images is not None and self.images.waiting:
+            timeout_s = 0.0 if self.images.busy else min(timeout_s, 0.005)
+        known = self._consumer.next_sequence
+        groups = self._consumer.poll_groups(timeout_s, 1 << 20)
         if (lost := self._consumer.lost) != self._lost:
             self._lost = lost
             self._skip_a_number()
+        self._passed = 0 if groups else max(0, known - 1)
         for schema, state, sequence, instrument_id, count, bodies in groups:
             channel_seq = widen(sequence, self._consumer.next_sequence)
+            self._passed = max(self._passed, channel_seq - 1)
             if schema == _EVENT:
                 self._publish_event(np.frombuffer(bodies, EVENT_DTYPE)[0])
             else:
@@ -107,8 +114,9 @@ class Publisher:
         self._topic_seq = {topic: number + 1 for topic, number in self._topic_seq.items()}
         self._topic_seq.setdefault(self._feed_topic, self._skipped)
 
-    def _feed(self, state: int, values: dict[str, Any]) -> None:
-        last = max(0, self._consumer.next_sequence - 1)
+    def _feed(self, state: int, values: dict[str, Any], last: int | None = None) -> None:
+        if last is None:
+            last = max(0, self._consumer.next_sequence - 1)
         self._send(self._feed_topic, last, 1, state, json.dumps(values, separators=(",", ":")).encode())
 
     def _publish_state(self, state: int, ts_ns: int) -> None:
@@ -135,6 +143,8 @@ class Publisher:
             values["line"] = lines[index] if index < len(lines) else index
         else:
             session = bytes(event["session"]).rstrip(b"\0 ").decode("ascii", "replace")
+            if name == "session_start":
+                self._session, self._passed = session, 0
             values |= {"session": session, "next_sequence": int(event["first"])}
         self._feed(state, values)
 
@@ -144,6 +154,6 @@ class Publisher:
         told = {
             "state": STATE_NAMES[state],
             "next_sequence": self._consumer.next_sequence,
-            "session": self._consumer.session(),
+            "session": self._session,
         }
-        self._feed(state, {"event": "heartbeat", "ts": time.time_ns(), **told})
+        self._feed(state, {"event": "heartbeat", "ts": time.time_ns(), **told}, self._passed)

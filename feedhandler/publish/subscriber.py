@@ -77,17 +77,30 @@ class ZmqSubscriber:
         self._poller = zmq.Poller()
         for link in self._links:
             self._poller.register(link.socket, zmq.POLLIN)
-        self._arbiter = PairArbiter(hold_s)
+        self._arbiter = PairArbiter(hold_s, high_water_mark)
         self._bound = high_water_mark
         self._conflate = conflate
-        self._ready: deque[Message] = deque()
-        self._latest: dict[str, Message] = {}
+        self._ready: deque[tuple[Message, Place]] = deque()
+        self._latest: dict[str, tuple[Message, Place]] = {}
         self._cuts: dict[str, Place] = {}
+        self._behind_since: dict[int, tuple[Place, float]] = {}  # a link's furthest place, and since when
 
     @property
     def state(self) -> FeedState:
-        """State of the feed as last heard, of a pair the best; DEAD when nothing was heard for 3 s."""
-        return min((link.state for link in self._links), key=_RANK.index)
+        """State of the feed as last heard, of a pair the best; DEAD when nothing was heard for 3 s.
+
+        Of a pair: a publisher that stands still while the other goes on is not LIVE.
+        """
+        return min(self._states(time.monotonic()), key=_RANK.index)
+
+    @property
+    def covered(self) -> bool:
+        """Whether each publisher of the pair can take over now.
+
+        Not so in the first second after one was (re)started: what it sent before it was heard must have come
+        from the other.
+        """
+        return len(self._links) == 1 or all(self._arbiter.covered(index) for index in range(len(self._links)))
 
     @property
     def restarts(self) -> int:
@@ -123,17 +136,13 @@ class ZmqSubscriber:
         while time.monotonic() < deadline:
             if not self._wait_joined(deadline):
                 break
-            links = [i for i in range(len(self._links)) if self._links[i].joined and i < len(self._images)]
-            for index in sorted(links, key=lambda i: _RANK.index(self._links[i].state)):
+            links = [i for i, link in enumerate(self._links) if link.joined and i < len(self._images)]
+            states = self._states(time.monotonic())
+            for index in sorted(links, key=lambda i: _RANK.index(states[i])):
                 try:
-                    books, session = self._ask(
-                        index, symbols, min(deadline, time.monotonic() + timeout_s / 2)
-                    )
-                except TimeoutError:
-                    why = f"no answer from {self._images[index]}"
-                    continue
-                self._cuts |= {symbol: (session, book.sequence) for symbol, book in books.items()}
-                return books
+                    return self._ask(index, symbols, min(deadline, time.monotonic() + timeout_s / 2))
+                except TimeoutError as error:
+                    why = str(error)
         raise RunError(f"no image of the books within {timeout_s:g} s: {why}")
 
     def close(self) -> None:
@@ -149,6 +158,20 @@ class ZmqSubscriber:
 
     # ---- reading
 
+    def _states(self, now_s: float) -> list[FeedState]:
+        furthest = max(link.furthest for link in self._links)
+        states = [link.state for link in self._links]
+        for index, link in enumerate(self._links):
+            if link.furthest == furthest:
+                self._behind_since.pop(index, None)
+                continue
+            at, since_s = self._behind_since.get(index, (link.furthest, now_s))
+            self._behind_since[index] = (at, since_s) if at == link.furthest else (link.furthest, now_s)
+            claims = states[index] in (FeedState.LIVE, FeedState.ENDED)
+            if claims and now_s - self._behind_since[index][1] > self._arbiter.hold_s:
+                states[index] = FeedState.STALE
+        return states
+
     def _read(self) -> None:
         """Take what is here, up to the bound: the rest waits in ZeroMQ's queues, which are bounded too."""
         now_s = time.monotonic()
@@ -157,6 +180,7 @@ class ZmqSubscriber:
                 if len(self._ready) >= self._bound or (received := link.receive()) is None:
                     break
                 message, first = received
+                self._arbiter.hear(index, link.joined, link.passed, now_s)
                 if message.schema == "feed" or len(self._links) == 1:
                     self._put(message, link.place(message))
                     continue
@@ -174,19 +198,21 @@ class ZmqSubscriber:
                 return
             message = kept
         if not self._conflate or message.schema not in CONFLATED:
-            self._ready.append(message)
+            self._ready.append((message, place))
             return
         key = message.topic.split("/", 1)[1]
         before = self._latest.pop(key, None)  # and to the end: in the order of the newest
         self.conflated += message.header.count - 1 + (before is not None)
         last = newest(message)
-        self._latest[key] = last if before is None else replace(last, lost=last.lost + before.lost)
+        if before is not None:
+            last = replace(last, lost=last.lost + before[0].lost)
+        self._latest[key] = (last, place)
 
     def _pop(self) -> Message | None:
         if self._ready:
-            return self._ready.popleft()
+            return self._ready.popleft()[0]
         if self._latest:
-            return self._latest.pop(next(iter(self._latest)))
+            return self._latest.pop(next(iter(self._latest)))[0]
         return None
 
     # ---- joining
@@ -199,36 +225,58 @@ class ZmqSubscriber:
             self._read()
         return True
 
-    def _ask(self, index: int, symbols: Sequence[str], deadline: float) -> tuple[dict[str, Book], int]:
-        link = self._links[index]
+    def _ask(self, index: int, symbols: Sequence[str], deadline: float) -> dict[str, Book]:
+        where, link = self._images[index], self._links[index]
+        why = f"no answer from {where}"
         books: dict[str, Book] = {}
+        cuts: dict[str, Place] = {}
         with self._context.socket(zmq.DEALER) as socket:
             socket.set(zmq.LINGER, 0)
-            socket.connect(self._images[index])
+            socket.connect(where)
             socket.send_multipart(request(symbols))
             while True:
                 if time.monotonic() >= deadline:
-                    raise TimeoutError
+                    raise TimeoutError(why)
                 self._read()
                 if not socket.poll(5):
                     continue
                 header_frame, *frames = socket.recv_multipart()
                 header = json.loads(header_frame)
+                if header["channel"] != link.channel:
+                    raise RunError(f'{where}: images of "{header["channel"]}", not of "{link.channel}"')
                 if "error" in header:
-                    raise RunError(f"{self._images[index]}: {header['error']}")
-                books |= {book.symbol: book for book in map(unpack_book, frames)}
+                    why = f"{where}: {header['error']}"
+                    if not header.get("again_s"):
+                        raise RunError(why)
+                    if time.monotonic() + header["again_s"] >= deadline:
+                        raise TimeoutError(why)
+                    self._read_for(header["again_s"])
+                    socket.send_multipart(request(symbols))
+                    continue
+                session = link.session_of(header["session"])
+                for book in map(unpack_book, frames):
+                    books[book.symbol] = book
+                    cuts[book.symbol] = (session, book.sequence)
                 if not header["more"]:
                     break
-        self._cut_kept(books, link)
-        return books, link.session
+        self._cut_kept(cuts)
+        self._cuts |= cuts
+        return books
 
-    def _cut_kept(self, books: dict[str, Book], link: Link) -> None:
+    def _read_for(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._poller.poll(max(1, int(left_s * 1000)))
+            self._read()
+
+    def _cut_kept(self, cuts: dict[str, Place]) -> None:
         """Take out of what arrived meanwhile what the images have in them."""
-        cuts = {symbol: (link.session, book.sequence) for symbol, book in books.items()}
 
-        def rest(message: Message) -> Message | None:
+        def rest(kept: tuple[Message, Place]) -> tuple[Message, Place] | None:
+            message, place = kept
             cut = cuts.get(message.symbol) if message.schema != "feed" else None
-            return message if cut is None else behind(message, link.session, cut)
+            left = message if cut is None else behind(message, place[0], cut)
+            return None if left is None else (left, place)
 
-        self._ready = deque(kept for message in self._ready if (kept := rest(message)) is not None)
-        self._latest = {key: kept for key, m in self._latest.items() if (kept := rest(m)) is not None}
+        self._ready = deque(kept for one in self._ready if (kept := rest(one)) is not None)
+        self._latest = {key: kept for key, one in self._latest.items() if (kept := rest(one)) is not None}

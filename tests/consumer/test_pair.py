@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedhandler import Batch, Consumer, FeedState, _core
-from feedhandler.errors import UsageError
+from feedhandler.errors import RunError, UsageError
 from tests.support import itch_messages as itch
 from tests.support.channels import MBO, make_channel, patterned, wait_until
 
@@ -188,7 +188,12 @@ def test_channel_that_beats_but_gets_nothing_is_not_live_beside_one_that_goes_on
     a, b = pair_of(runtime)
     b.set_state(STALE)
     with Consumer(["a", "b"], ["mbo"], runtime_dir=runtime, takeover_s=0.005) as consumer:
-        assert consumer.state == FeedState.LIVE
+
+        def live() -> bool:
+            a.heartbeat()
+            return consumer.state == FeedState.LIVE
+
+        wait_until(live)
         publish(b, 1, 5)
         got: list[Batch] = []
 
@@ -373,6 +378,108 @@ def test_one_channel_given_twice_is_refused(runtime: Path) -> None:
     with pytest.raises(UsageError, match='"a" is given twice'):
         Consumer(["a", "a"], runtime_dir=runtime)
     writer.release()
+
+
+def test_stale_records_wait_for_a_live_daemon_that_was_held_up(runtime: Path) -> None:
+    """The LIVE one stands still for longer than a take-over may last, then brings what the STALE one lost."""
+    a, b = pair_of(runtime)
+    with Consumer(["a", "b"], ["mbo"], runtime_dir=runtime, takeover_s=0.002) as consumer:
+        publish(a, 1, 5)
+        publish(b, 1, 5)
+        a.event(GAP_LOST, STALE, LIVE, 6, 9)
+        a.set_state(STALE)
+        publish(a, 10, 5)
+        got: list[Batch] = []
+        end = time.monotonic() + 0.02
+
+        def held_up() -> bool:
+            a.heartbeat()  # and b does not
+            got.extend(consumer.poll())
+            return time.monotonic() >= end and consumer.state == FeedState.STALE
+
+        wait_until(held_up)
+        publish(b, 6, 10)
+        got += drained(consumer)
+        assert numbers(got) == list(range(1, 16))
+        assert {batch.state for batch in got} == {FeedState.LIVE}
+        assert consumer.lost == 0
+    a.release()
+    b.release()
+
+
+def test_snapshot_is_not_held_in_memory_until_it_is_whole(runtime: Path) -> None:
+    """All its records have one number; a consumer that takes little at a time leaves the rest in the ring."""
+    a, b = pair_of(runtime, ring_bytes=1 << 20)
+    with Consumer(["a", "b"], ["mbo"], runtime_dir=runtime, **PATIENT) as consumer:
+        b.release()
+        publish(a, 1, 5)
+        a.event(GAP_LOST, STALE, LIVE, 6, 8)
+        a.set_state(STALE)
+        orders = 12_000
+        records = patterned(9, 1).repeat(orders)
+        records["flags"] = 32 | 8 | 4
+        a.write(MBO, records.view(np.uint8), 9, records_per_message=orders)
+        a.set_next_sequence(10)
+        a.heartbeat()
+        first = consumer.poll(0.0, 1 << 14)
+        assert 0 < sum(len(batch.records) for batch in first) < 1000
+        for _ in range(3):  # and nobody reads
+            publish(a, 10, 5000)
+        rest = drained(consumer)
+        kept = sum(int((batch.records["order_id"] == 9).sum()) for batch in first + rest)
+        assert kept < orders / 2
+        assert consumer.lost > orders / 2
+    a.release()
+
+
+def test_channel_left_in_an_older_session_is_behind_whatever_its_number(runtime: Path) -> None:
+    """Attached to on the day after: one never heard of the new session, and its number is lower."""
+    a = make_channel(runtime / "a", trading_day=20261120)
+    b = make_channel(runtime / "b", trading_day=20261123)
+    for writer, session, state, at in ((a, "S1", 4, 50), (b, "S2", LIVE, 1001)):
+        writer.put_counters([], {}, {}, {}, session=session)
+        writer.set_next_sequence(at)
+        writer.set_state(state)
+    with Consumer(["a", "b"], ["mbo"], runtime_dir=runtime, takeover_s=0.002) as consumer:
+        publish(b, 1001, 20)
+        assert numbers(drained(consumer)) == list(range(1001, 1021))
+        assert consumer.state == FeedState.LIVE
+        b.set_state(STALE)
+
+        def not_over() -> bool:
+            for writer in (a, b):
+                writer.heartbeat()
+            return consumer.state == FeedState.STALE
+
+        wait_until(not_over)
+    a.release()
+    b.release()
+
+
+def test_one_over_and_one_new_session_of_the_same_day(runtime: Path) -> None:
+    """Attached to between two sessions of a day: the one that is over is the older."""
+    a, b = pair_of(runtime)
+    a.set_next_sequence(50)
+    a.set_state(4)
+    b.put_counters([], {}, {}, {}, session="S2")
+    b.set_next_sequence(1001)
+    with Consumer(["a", "b"], ["mbo"], runtime_dir=runtime, **PATIENT) as consumer:
+        publish(b, 1001, 20)
+        assert numbers(drained(consumer)) == list(range(1001, 1021))
+    a.release()
+    b.release()
+
+
+def test_channels_of_different_feeds_are_refused(runtime: Path) -> None:
+    """Two numbers of different feeds mean nothing to each other; the C++ class says so itself."""
+    a = make_channel(runtime / "a", dataset="XNAS.ITCH")
+    b = make_channel(runtime / "b", dataset="XBOS.ITCH")
+    with pytest.raises(UsageError, match=r'"b" carries XBOS\.ITCH; the others .* carry XNAS\.ITCH'):
+        Consumer(["a", "b"], runtime_dir=runtime)
+    with pytest.raises(RunError, match=r"carries XBOS\.ITCH"):
+        _core.PairConsumer([str(runtime / name) for name in "ab"], 1, [])
+    a.release()
+    b.release()
 
 
 # ---- properties

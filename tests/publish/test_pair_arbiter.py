@@ -8,7 +8,7 @@ from feedhandler import FeedState
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.publish import Message
 from feedhandler.publish.message import behind
-from feedhandler.publish.pair_arbiter import HOLD_S, PairArbiter
+from feedhandler.publish.pair_arbiter import HOLD_S, STALE_HOLD_S, PairArbiter
 from feedhandler.publish.wire import Header
 
 TOPIC = "mbp-1/AAPL/"
@@ -31,14 +31,18 @@ class Merge:
         self.states = list(BOTH_LIVE)
         self.numbers: list[int] = []
         self.lost = 0
+        self.batches: list[Message] = []
         self._seen: set[int] = set()
+        for link in (0, 1):
+            self.arbiter.hear(link, (0, 0), (0, 0), 0.0)
 
-    def offer(self, link: int, offered: Message) -> None:
-        """Offer one and take what comes."""
+    def offer(self, link: int, offered: Message, *, joined: int = 0, key: str = TOPIC) -> None:
+        """Offer one and take what comes; `joined`: the publisher was first heard behind that number."""
         place = (0, offered.header.channel_seq)
         first = link not in self._seen
         self._seen.add(link)
-        self.arbiter.offer(TOPIC, link, offered, place, first=first, now_s=self.now_s)
+        self.arbiter.hear(link, (0, joined), (0, 0), self.now_s)
+        self.arbiter.offer(key, link, offered, place, first=first, now_s=self.now_s)
         self.take()
 
     def take(self, after_s: float = 0.0) -> None:
@@ -47,6 +51,7 @@ class Merge:
         for taken, _ in self.arbiter.take(self.states, self.now_s):
             self.numbers += [int(number) for number in taken.records["sequence"]]
             self.lost += taken.lost
+            self.batches.append(taken)
 
 
 def test_batches_of_different_cuts_are_trimmed() -> None:
@@ -124,13 +129,12 @@ def test_each_number_once_in_order_whatever_the_other_drops(
             bad.append(message(bad_at, bad_at + size - 1, lost=lost if bad else 0, state=state))
             lost = 0
         bad_at += size
-    if bad and bad[0].records["sequence"][0] != 1:  # joined late: the other was there before
-        order = [True, *order]
+    joined = int(bad[0].records["sequence"][0]) - 1 if bad else 0  # the other was there before
     merge = Merge()
     queues = {True: good, False: bad}
     for turn in [*order, *[True] * len(good), *[False] * len(bad)]:
         if queues[turn]:
-            merge.offer(0 if turn else 1, queues[turn].pop(0))
-    merge.take(HOLD_S)
+            merge.offer(0 if turn else 1, queues[turn].pop(0), joined=0 if turn else joined)
+    merge.take(STALE_HOLD_S)
     assert merge.numbers == list(range(1, at))
     assert merge.lost == 0

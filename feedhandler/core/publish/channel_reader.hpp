@@ -62,6 +62,9 @@ class ChannelReader {
     std::uint64_t next_sequence() const { return page_->next_sequence.load(std::memory_order_acquire); }
     std::uint64_t progress() const { return page_->progress.load(std::memory_order_relaxed); }
     std::int64_t heartbeat_ns() const { return page_->heartbeat_ns.load(std::memory_order_acquire); }
+    std::uint32_t trading_day() const {  // yyyymmdd; a session that starts may change it
+        return __atomic_load_n(&page_->trading_day, __ATOMIC_RELAXED);
+    }
     const ChannelPage& page() const { return *page_; }  // for what is written once
     // nullptr when there is no table (yet) in the file.
     const std::byte* books() const {

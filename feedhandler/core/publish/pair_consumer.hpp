@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,6 +32,7 @@ class PairConsumer {
     // More than the receive thread ever sleeps between two heartbeats; less than the 10 ms that a take-over
     // may last.
     static constexpr std::int64_t default_takeover_ns = 7'000'000;
+    static constexpr std::int64_t stale_patience_ns = 100'000'000;
 
     // `directories`: RUNTIME_DIR/NAME of each channel, of the same feed with the same schemas and symbols.
     PairConsumer(const std::vector<std::string>& directories, std::uint32_t schema_mask,
@@ -40,6 +42,11 @@ class PairConsumer {
         for (const std::string& directory : directories)
             sources_.push_back(std::make_unique<PairSource>(directory, schema_mask, symbols, sessions_));
         if (sources_.empty()) throw ChannelError("a pair needs a channel");
+        for (const auto& source : sources_)
+            if (dataset(*source) != dataset(*sources_.front()))
+                throw ChannelError(source->consumer().channel().directory() + ": carries " +
+                                   dataset(*source) + "; the others of the pair carry " +
+                                   dataset(*sources_.front()));
         attach();
         seen_state_ = state();
     }
@@ -124,12 +131,23 @@ class PairConsumer {
     void attach() {
         std::vector<PairSource*> order;
         for (const auto& source : sources_) order.push_back(source.get());
-        // Between two sessions the channel with the higher number is still in the older one.
+        // The older session first. Of the same day: one that is over, or the one with the higher number.
         std::stable_sort(order.begin(), order.end(), [](const PairSource* a, const PairSource* b) {
-            return a->consumer().channel().next_sequence() > b->consumer().channel().next_sequence();
+            const ChannelReader& one = a->consumer().channel();
+            const ChannelReader& other = b->consumer().channel();
+            if (one.trading_day() != other.trading_day()) return one.trading_day() < other.trading_day();
+            const bool over = word_state(one.state_word()) == FeedState::ended;
+            const bool other_over = word_state(other.state_word()) == FeedState::ended;
+            if (over != other_over) return over;
+            return one.next_sequence() > other.next_sequence();
         });
         for (PairSource* source : order) delivered_ = std::max(delivered_, source->attach());
         shares_.resize(sources_.size());
+    }
+
+    static std::string dataset(const PairSource& source) {
+        const ChannelPage& page = source.consumer().channel().page();
+        return {page.dataset, strnlen(page.dataset, sizeof page.dataset)};
     }
 
     bool available() const {
@@ -190,7 +208,8 @@ class PairConsumer {
         if (!source.empty()) return false;  // then it is unsure itself, and behind the other
         // Its ring was read after its number: had it more below that number, it would stand here.
         if (FeedPlace{source.session(), source.seen_next()} > record.place) return false;
-        return source.trusted(now, takeover_ns_) &&
+        const bool stale = record.header.state == stale_state;
+        return source.trusted(now, stale ? std::max(takeover_ns_, stale_patience_ns) : takeover_ns_) &&
                (record.behind_hole || source.consumer().state(now) == live_state);
     }
 
@@ -231,8 +250,9 @@ class PairConsumer {
     // What a source is worth now: its own state, but no LIVE for one that stands still beside one that beats.
     std::uint8_t trusted_state(std::size_t i, std::int64_t now) const {
         const std::uint8_t own = sources_[i]->consumer().state(now);
+        const bool claims = own == live_state || own == static_cast<std::uint8_t>(FeedState::ended);
+        if (claims && sources_[i]->left_behind(now, takeover_ns_)) return stale_state;
         if (own != live_state || sources_[i]->trusted(now, takeover_ns_)) return own;
-        if (sources_[i]->left_behind(now, takeover_ns_)) return stale_state;
         for (std::size_t j = 0; j < sources_.size(); ++j)
             if (j != i && sources_[j]->trusted(now, takeover_ns_)) return stale_state;
         return own;

@@ -110,10 +110,11 @@ class PairSource {
     }
 
     // A message is shown when all its records are here: one that was lapped half way comes from the other
-    // channel.
+    // channel. Not so a snapshot, whose millions of records have one number: it is never held as a whole.
     bool empty() const {
-        return head_ == records_.size() ||
-               !(whole_ || front().event || front().place != records_.back().place);
+        if (head_ == records_.size()) return true;
+        return !whole_ && !front().event && front().place == records_.back().place &&
+               !is_snapshot(records_.back());
     }
     const PairRecord& front() const { return records_[head_]; }
     std::byte* body() { return bodies_.data() + front().offset; }
@@ -146,11 +147,16 @@ class PairSource {
   private:
     void drop_delivered(const FeedPlace& delivered, bool ours) {
         while (!empty() && !front().event && is_delivered(front().place, delivered, ours) &&
-               !(ours && front().header.state != live_state && is_snapshot(front().header.schema, body())))
+               !(ours && is_snapshot(front())))
             pop();
     }
 
+    bool is_snapshot(const PairRecord& record) const {
+        return is_snapshot(record.header, bodies_.data() + record.offset);
+    }
+
     void compact() {
+        if (head_ == 0) return;
         const std::size_t cut = head_ == records_.size() ? bodies_.size() : front().offset;
         records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(head_));
         bodies_.erase(bodies_.begin(), bodies_.begin() + static_cast<std::ptrdiff_t>(cut));
@@ -162,8 +168,9 @@ class PairSource {
         return place < delivered || (place == delivered && !ours);
     }
 
-    static bool is_snapshot(std::uint8_t schema, std::byte* body) {
-        const std::uint8_t* flags = flags_of(schema, body);
+    static bool is_snapshot(const RecordHeader& header, const std::byte* body) {
+        if (header.state == live_state) return false;
+        const std::uint8_t* flags = flags_of(header.schema, const_cast<std::byte*>(body));
         return flags != nullptr && (*flags & dbn::f_snapshot) != 0;
     }
 
@@ -173,8 +180,7 @@ class PairSource {
             on_event(body);
         } else {
             place(header);
-            const bool snapshot = header.state != live_state && ours &&
-                                  is_snapshot(header.schema, const_cast<std::byte*>(body));
+            const bool snapshot = ours && is_snapshot(header, body);
             if (!snapshot && is_delivered(last_, delivered, ours)) {
                 behind_hole_ = false;  // what is missing before it is delivered too
                 lost_in_hole_ = 0;
