@@ -8,25 +8,34 @@ from feedhandler import FeedState
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.publish import Message
 from feedhandler.publish.message import behind
-from feedhandler.publish.pair_arbiter import HOLD_S, STALE_HOLD_S, PairArbiter
+from feedhandler.publish.pair_arbiter import HOLD_S, LONGEST_HOLD_S, STALE_HOLD_S, PairArbiter
 from feedhandler.publish.wire import Header
 
 TOPIC = "mbp-1/AAPL/"
 BOTH_LIVE = [FeedState.LIVE, FeedState.LIVE]
 
 
-def message(first: int, last: int, *, lost: int = 0, state: int = FeedState.LIVE) -> Message:
+def message(
+    first: int,
+    last: int,
+    *,
+    lost: int = 0,
+    state: int = FeedState.LIVE,
+    schema: str = "mbp-1",
+    flags: int = 0,
+) -> Message:
     """Return a message with a record for each number."""
-    records = np.zeros(last - first + 1, DTYPES["mbp-1"])
+    records = np.zeros(last - first + 1, DTYPES[schema])
+    records["flags"] = flags
     records["sequence"] = np.arange(first, last + 1, dtype=np.uint64) & 0xFFFFFFFF
-    return Message(f"x/{TOPIC}", Header(1, last, 7, len(records), state), records.tobytes(), lost)
+    return Message(f"x/{schema}/AAPL/", Header(1, last, 7, len(records), state), records.tobytes(), lost)
 
 
 class Merge:
     """An arbiter with a clock, and the numbers that it delivered."""
 
-    def __init__(self) -> None:
-        self.arbiter = PairArbiter()
+    def __init__(self, most_held: int = 1000) -> None:
+        self.arbiter = PairArbiter(HOLD_S, most_held)
         self.now_s = 0.0
         self.states = list(BOTH_LIVE)
         self.numbers: list[int] = []
@@ -91,6 +100,111 @@ def test_flagged_message_waits_for_nobody_when_the_other_is_not_live() -> None:
     merge.states = [FeedState.STALE, FeedState.DEAD]
     merge.offer(0, message(1, 5, state=FeedState.STALE))
     assert merge.numbers == list(range(1, 6))
+
+
+def test_first_messages_of_a_restarted_publisher_wait_for_what_the_other_still_brings() -> None:
+    """It was joined behind number 20; the other is late but not silent: nothing is jumped over."""
+    merge = Merge()
+    merge.offer(0, message(1, 5))
+    merge.offer(1, message(21, 22), joined=20)
+    for _ in range(10):
+        merge.now_s += HOLD_S / 2
+        merge.arbiter.hear(0, (0, 0), (0, 0), merge.now_s)
+        merge.take()
+    assert merge.numbers == list(range(1, 6))
+    merge.offer(0, message(6, 15))
+    merge.offer(0, message(16, 22))
+    assert merge.numbers == list(range(1, 23))
+    assert merge.lost == 0
+
+
+def test_restarted_publisher_is_trusted_once_the_other_has_passed_the_place_where_it_was_joined() -> None:
+    """The other's heartbeat says that it has published number 20: a first message behind it is sure."""
+    merge = Merge()
+    merge.offer(0, message(1, 5))
+    merge.arbiter.hear(1, (0, 20), (0, 0), 0.0)
+    assert not merge.arbiter.covered(1)
+    merge.arbiter.hear(0, (0, 0), (0, 20), 0.0)
+    assert merge.arbiter.covered(1)
+    merge.offer(1, message(21, 22), joined=20)
+    assert merge.numbers == [*range(1, 6), 21, 22]
+
+
+def test_what_may_be_missing_before_a_restarted_publisher_is_counted() -> None:
+    """The other is silent: go on, but say that something may be lost."""
+    merge = Merge()
+    merge.offer(0, message(1, 5))
+    merge.offer(1, message(21, 22), joined=20)
+    merge.take(HOLD_S)
+    assert merge.numbers == [*range(1, 6), 21, 22]
+    assert merge.lost == 1
+
+
+def test_no_message_waits_without_end() -> None:
+    """The other is heard all the time, but never brings this topic."""
+    merge = Merge()
+    merge.offer(0, message(1, 5))
+    merge.offer(1, message(8, 9, lost=1))
+    start_s = merge.now_s
+    while not merge.numbers[5:]:
+        merge.now_s += HOLD_S / 2
+        merge.arbiter.hear(0, (0, 0), (0, 0), merge.now_s)
+        merge.take()
+        assert merge.now_s < start_s + 2 * LONGEST_HOLD_S
+    assert merge.now_s >= start_s + LONGEST_HOLD_S
+    assert merge.lost == 1
+
+
+def test_too_many_held_messages_are_let_go() -> None:
+    """Memory is bounded: with more than so many nothing waits."""
+    merge = Merge(most_held=10)
+    merge.offer(0, message(1, 5))
+    merge.offer(1, message(8, 8, lost=1))
+    for number in range(9, 18):
+        merge.offer(1, message(number, number))
+    assert merge.numbers == [1, 2, 3, 4, 5]
+    merge.offer(1, message(18, 18))
+    assert merge.numbers == [1, 2, 3, 4, 5, *range(8, 19)]
+
+
+def test_stale_message_waits_for_the_live_publisher_that_was_held_up() -> None:
+    """Silent for longer than a take-over may last; then its LIVE copy comes, whole."""
+    merge = Merge()
+    merge.offer(0, message(1, 5))
+    merge.offer(1, message(3, 8, state=FeedState.STALE))
+    merge.take(10 * HOLD_S)
+    assert merge.numbers == [1, 2, 3, 4, 5]
+    merge.offer(0, message(6, 9))
+    assert merge.numbers == list(range(1, 10))
+    assert {batch.header.state for batch in merge.batches} == {FeedState.LIVE}
+
+
+def test_orders_that_nobody_delivered_leave_mbo_flagged_until_a_snapshot() -> None:
+    """Both have lost messages for good: LIVE orders behind that would build a wrong book unnoticed."""
+    merge = Merge()
+    merge.states = [FeedState.STALE, FeedState.DEAD]
+    merge.offer(0, message(1, 5, state=FeedState.STALE, schema="mbo"), key="mbo/AAPL/")
+    merge.states = [FeedState.DEAD, FeedState.LIVE]
+    merge.offer(1, message(6, 7, schema="mbo"), key="mbo/AAPL/")
+    assert merge.batches[-1].header.state == FeedState.STALE
+    assert (merge.batches[-1].records["flags"] == 4).all()
+    snapshot = message(9, 9, state=FeedState.STALE, schema="mbo", flags=32 | 8 | 4)
+    merge.offer(1, snapshot, key="mbo/AAPL/")
+    merge.offer(1, message(10, 11, schema="mbo"), key="mbo/AAPL/")
+    assert merge.batches[-1].header.state == FeedState.LIVE
+    assert (merge.batches[-1].records["flags"] == 0).all()
+
+
+def test_snapshot_with_the_number_that_came_last_is_not_taken_for_a_repetition() -> None:
+    """The book repaired has the number of the last message before it: dropped, the wrong one would stand."""
+    merge = Merge()
+    merge.states = [FeedState.STALE, FeedState.STALE]
+    merge.offer(0, message(1, 9, state=FeedState.STALE))
+    merge.offer(1, message(9, 9, state=FeedState.STALE, flags=32 | 8 | 4))
+    assert merge.numbers == [*range(1, 10), 9]
+    merge.offer(1, message(10, 10))
+    merge.offer(0, message(10, 10, state=FeedState.STALE, flags=32 | 8 | 4))
+    assert merge.numbers == [*range(1, 10), 9, 10]
 
 
 def test_trimming_at_the_wrap_of_32_bits() -> None:

@@ -151,3 +151,26 @@ def test_stale_publisher_does_not_outrun_the_live_one(
     assert states == [FeedState.LIVE, FeedState.LIVE]
     assert hosts.subscriber.state == FeedState.LIVE
     hosts.close()
+
+
+def test_publisher_that_stands_still_is_not_live_beside_one_that_goes_on(
+    runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> None:
+    """Its host is gone without a word, the other is STALE: nobody is told LIVE for three seconds more."""
+    hosts = Hosts(runtime, context)
+    a, b = hosts.writers
+    for writer in (a, b):
+        writer.apply(1, DAY[:200])
+    wait_until(lambda: hosts.read() > 0 and hosts.subscriber.state == FeedState.LIVE)
+    gone, hosts.publishers[0] = hosts.publishers[0], None
+    b.set_state(3)
+    b.apply(201, DAY[200:400])
+
+    def not_live() -> bool:
+        hosts.read()
+        return hosts.subscriber.state == FeedState.STALE
+
+    wait_until(not_live, 2.0)
+    assert gone is not None
+    gone.close()
+    hosts.close()
