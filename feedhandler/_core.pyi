@@ -136,6 +136,97 @@ class BookNormalizer:
 
 itch_message_lengths: dict = ...
 
+class SnapshotImage:
+    """
+    Books that follow a feed, and their image for a snapshot server (GLIMPSE 5.0).
+    """
+
+    def __init__(self) -> None: ...
+
+    def apply(self, first_sequence: int, count: int, blocks: bytes) -> None:
+        """
+        Apply `count` message blocks as on the wire, numbered from `next_sequence`.
+        """
+
+    def image(self) -> bytes:
+        """
+        SoupBinTCP packets of sequenced data: R, S, H, Y, h, N, each displayed order as A or F, and G with next_sequence.
+        """
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def orders(self) -> int: ...
+
+class SnapshotDownload:
+    """
+    One snapshot on its way to the feed: bytes and time in, books or a reason why there are none out.
+    """
+
+    def __init__(self, username: str, password: str, session: str, midnight_ns: int, now_ns: int) -> None: ...
+
+    def take_output(self) -> bytes:
+        """What is to be sent to the server."""
+
+    def on_bytes(self, data: bytes, now_ns: int) -> None:
+        """What the server sent."""
+
+    def on_timer(self, now_ns: int) -> None: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def failure(self) -> str:
+        """Why there are no books; empty: no failure yet."""
+
+    @property
+    def number(self) -> int:
+        """What G told; when done."""
+
+class Pipeline:
+    """
+    Sequencing, books and records in one; each call returns its trace as a list of tuples, without messages.
+    """
+
+    def __init__(self, watch: object, **settings: object) -> None:
+        """
+        watch(sequence, state) is called when a reader can see something new: the books as after message `sequence`, or another state. The rest is that of an Arbiter.
+        """
+
+    def on_packet(self, line: int, payload: bytes, now_ns: int) -> list: ...
+
+    def on_reply(self, server: int, payload: bytes, now_ns: int) -> list: ...
+
+    def on_timer(self, now_ns: int) -> list: ...
+
+    def on_snapshot(self, download: object, now_ns: int) -> list:
+        """A SnapshotDownload that is done."""
+
+    def on_snapshot_failed(self, now_ns: int) -> list: ...
+
+    def view(self, instrument: int) -> dict | None:
+        """The book as a reader of the shared table sees it."""
+
+    def take_records(self) -> dict:
+        """Records since the last call: schema to bytes."""
+
+    @property
+    def next_deadline(self) -> int: ...
+
+    @property
+    def next_sequence(self) -> int: ...
+
+    @property
+    def session(self) -> bytes: ...
+
+    @property
+    def state(self) -> str: ...
+
 schema_names: tuple = ...
 
 def counter_descriptions() -> dict:
@@ -733,29 +824,3 @@ class Broadcast:
     @property
     def counts(self) -> dict:
         """What each line did, by name; exact once it is over."""
-
-class SnapshotImage:
-    """
-    Books that follow a feed, and their image for a snapshot server (GLIMPSE 5.0).
-    """
-
-    def __init__(self) -> None: ...
-
-    def apply(self, first_sequence: int, count: int, blocks: bytes) -> None:
-        """
-        Apply `count` message blocks as on the wire, numbered from `next_sequence`.
-        """
-
-    def image(self) -> bytes:
-        """
-        SoupBinTCP packets of sequenced data: R, S, H, Y, h, N, each displayed order as A or F, and G with next_sequence.
-        """
-
-    @property
-    def next_sequence(self) -> int: ...
-
-    @property
-    def complete(self) -> bool: ...
-
-    @property
-    def orders(self) -> int: ...

@@ -5,10 +5,11 @@ NB_MODULE(_core, m) {
     fh::bind::register_frame(m);
     fh::bind::register_sequence(m);
     fh::bind::register_book(m);
+    fh::bind::register_snapshot(m);
+    fh::bind::register_pipeline(m);  // takes a type of the one before
     fh::bind::register_publish(m);
     fh::bind::register_receive(m);
     fh::bind::register_replay(m);
     fh::bind::register_journal(m);
     fh::bind::register_simulate(m);
-    fh::bind::register_snapshot(m);
 }

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "bind/book_view.hpp"
 #include "bind/register.hpp"
 #include "book/audit.hpp"
 #include "book/table_reader.hpp"
@@ -47,16 +48,7 @@ class BookNormalizer {
     void set_state(int state) { normalizer_.set_state(static_cast<FeedState>(state)); }
     void clear(std::uint64_t sequence, std::int64_t ts_ns) { normalizer_.on_clear(sequence, ts_ns); }
 
-    nb::dict take_records() {
-        nb::dict out;
-        for (std::size_t i = 0; i <= dbn::schema_count; ++i) {  // the last is `event`
-            auto& buffer = publisher_.buffer(static_cast<dbn::Schema>(i));
-            out[dbn::schema_names[i]] =
-                nb::bytes(reinterpret_cast<const char*>(buffer.data()), buffer.size());
-            buffer.clear();
-        }
-        return out;
-    }
+    nb::dict take_records() { return bind::take_records(publisher_); }
 
     nb::dict counters() const {
         const FeedCounters counters = normalizer_.counters();
@@ -90,19 +82,7 @@ class BookNormalizer {
     }
 
     std::optional<nb::dict> view(std::uint32_t instrument) const {
-        BookView view;
-        const ReadResult result = read_book(file_.data(), instrument, view);
-        if (result == ReadResult::no_such_instrument) return std::nullopt;
-        if (result == ReadResult::torn) throw std::runtime_error("the writer is inside a change");
-        nb::dict out;
-        out["sequence"] = view.sequence;
-        out["ts_event_ns"] = view.ts_event_ns;
-        out["bids"] = side_list(view.bids, view.bid_count);
-        out["asks"] = side_list(view.asks, view.ask_count);
-        out["trading_status"] =
-            view.trading_status == 0 ? std::string{} : std::string(1, view.trading_status);
-        out["incomplete"] = view.incomplete;
-        return out;
+        return book_view(file_.data(), instrument);
     }
 
     std::optional<std::uint32_t> instrument(const std::string& symbol) const {
@@ -132,13 +112,6 @@ class BookNormalizer {
         return out;
     }
     static book::Side side(bool bids) { return bids ? book::Side::bid : book::Side::ask; }
-    static nb::list side_list(const std::array<BookLevel, book::view_levels>& levels, std::uint32_t count) {
-        nb::list out;
-        for (std::uint32_t i = 0; i < count; ++i) {
-            out.append(nb::make_tuple(levels[i].price, levels[i].size, levels[i].orders));
-        }
-        return out;
-    }
 
     book::Reserved<std::byte> file_;
     record::BufferPublisher publisher_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bind/register.hpp"
+#include "bind/trace.hpp"
 #include "sequence/arbiter.hpp"
 
 namespace nb = nanobind;
@@ -17,58 +18,8 @@ namespace nb = nanobind;
 namespace fh::bind {
 namespace {
 
-const char* state_name(FeedState state) {
-    static constexpr const char* names[] = {"STARTING", "LIVE", "RECOVERING", "STALE", "ENDED"};
-    return names[static_cast<std::size_t>(state)];
-}
-
-const char* health_name(std::uint8_t health) {
-    static constexpr const char* names[] = {"untried", "answered", "late", "silent", "refused", "lying"};
-    return names[health];
-}
-const char* step_name(std::uint8_t step) {
-    static constexpr const char* names[] = {"none",        "other_line", "request",  "retry",
-                                            "next_server", "hopeless",   "snapshot", "stale"};
-    return names[step];
-}
-
-// Sequence numbers of an event, or what else says all of it.
-nb::object event_tuple(const Event& event) {
-    const nb::bytes session(event.session, strnlen(event.session, sizeof event.session));
-    switch (event.type) {
-        case EventType::state:
-            return nb::make_tuple("state", state_name(event.previous), state_name(event.state));
-        case EventType::gap_open:
-            return nb::make_tuple("gap_open", event.first, event.last);
-        case EventType::gap_closed:
-            return nb::make_tuple("gap_closed", event.first, event.last);
-        case EventType::gap_lost:
-            return nb::make_tuple("gap_lost", event.first, event.last);
-        case EventType::line_down:
-            return nb::make_tuple("line_down", event.line);
-        case EventType::line_up:
-            return nb::make_tuple("line_up", event.line);
-        case EventType::session_start:
-            return nb::make_tuple("session_start", session, event.first);
-        case EventType::session_end:
-            return nb::make_tuple("session_end", session, event.first);
-        case EventType::snapshot_begin:
-            return nb::make_tuple("snapshot_begin", event.first);
-        case EventType::snapshot_end:
-            return nb::make_tuple("snapshot_end", event.first);
-        case EventType::server:  // with the nanoseconds for which it is left
-            return nb::make_tuple(
-                "server", event.line, health_name(event.before), health_name(event.now),
-                event.first == 0 ? 0 : static_cast<std::int64_t>(event.first) - event.ts_ns);
-        case EventType::escalation:
-            return nb::make_tuple("escalation", step_name(event.before), step_name(event.now));
-        default:
-            return nb::make_tuple("event", static_cast<int>(event.type));
-    }
-}
-
 struct TraceSink {
-    nb::list trace;
+    Trace trace;
     nb::list states;  // as each event tells it
     nb::list announced;
     bool with_timestamps = false;
@@ -79,39 +30,32 @@ struct TraceSink {
         nb::list bytes;
         for (const Message& message : messages) bytes.append(nb::bytes(message.data, message.length));
         if (with_timestamps)
-            trace.append(nb::make_tuple("messages", first, bytes, ts_recv_ns, static_cast<int>(kind)));
+            trace.entries.append(
+                nb::make_tuple("messages", first, bytes, ts_recv_ns, static_cast<int>(kind)));
         else
-            trace.append(nb::make_tuple("messages", first, bytes));
+            trace.entries.append(nb::make_tuple("messages", first, bytes));
+    }
+    void on_clear(std::uint64_t sequence, std::int64_t) {
+        trace.entries.append(nb::make_tuple("clear", sequence));
     }
     void on_lookahead(std::span<const Message> messages) {
         announced = nb::list();
         for (const Message& message : messages) announced.append(nb::bytes(message.data, message.length));
     }
-    void on_clear(std::uint64_t sequence, std::int64_t) { trace.append(nb::make_tuple("clear", sequence)); }
     void on_event(const Event& event) {
         const bool recovery = event.type == EventType::server || event.type == EventType::escalation;
         if (recovery && !with_recovery) return;
-        trace.append(event_tuple(event));
+        trace.on_event(event);
         states.append(state_name(event.state));
     }
-    void start_snapshot(std::int64_t) { trace.append(nb::make_tuple("start_snapshot")); }
+    void start_snapshot(std::int64_t) { trace.on_start_snapshot(); }
     void on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t) {
-        trace.append(nb::make_tuple("splice", first_to_apply, covered));
+        trace.entries.append(nb::make_tuple("splice", first_to_apply, covered));
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
-        trace.append(nb::make_tuple("request", server, frame::load_be64(datagram.data() + 10),
-                                    frame::load_be16(datagram.data() + 18),
-                                    nb::bytes(datagram.data(), frame::mold_session_bytes)));
+        trace.on_request(server, datagram);
     }
 };
-
-template <class Counters, std::size_t N>
-nb::dict counters_dict(const Counters& counters, const CounterInfo (&info)[N]) {
-    nb::dict out;
-    const auto* values = reinterpret_cast<const std::uint64_t*>(&counters);
-    for (std::size_t i = 0; i < N; ++i) out[info[i].name] = values[i];
-    return out;
-}
 
 class TracedArbiter {
   public:
@@ -214,11 +158,7 @@ class TracedArbiter {
     static const std::uint8_t* data(const nb::bytes& bytes) {
         return reinterpret_cast<const std::uint8_t*>(bytes.c_str());
     }
-    nb::list take() {
-        nb::list trace = sink_.trace;
-        sink_.trace = nb::list();
-        return trace;
-    }
+    nb::list take() { return sink_.trace.take(); }
 
     sequence::Settings settings_;
     TraceSink sink_;

@@ -1,9 +1,13 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 #include "bind/register.hpp"
+#include "snapshot/download.hpp"
 #include "snapshot/image_writer.hpp"
 
 namespace nb = nanobind;
@@ -37,6 +41,12 @@ nb::bytes image(snapshot::ImageWriter& self) {
     return nb::bytes(out.data(), out.size());
 }
 
+nb::bytes take_output(snapshot::Download& self) {
+    const nb::bytes out(self.output().data(), self.output().size());
+    self.sent(out.size());
+    return out;
+}
+
 }  // namespace
 
 void register_snapshot(nb::module_& m) {
@@ -51,6 +61,30 @@ void register_snapshot(nb::module_& m) {
         .def_prop_ro("next_sequence", &snapshot::ImageWriter::next_sequence)
         .def_prop_ro("complete", &snapshot::ImageWriter::complete)
         .def_prop_ro("orders", &snapshot::ImageWriter::orders);
+    nb::class_<snapshot::Download>(
+        m, "SnapshotDownload",
+        "One snapshot on its way to the feed: bytes and time in, books or a reason "
+        "why there are none out.")
+        .def(
+            "__init__",
+            [](snapshot::Download* self, std::string_view username, std::string_view password,
+               std::string_view session, std::int64_t midnight_ns, std::int64_t now_ns) {
+                new (self)
+                    snapshot::Download(username, password, session, book::BookLimits{}, midnight_ns, now_ns);
+            },
+            "username"_a, "password"_a, "session"_a, "midnight_ns"_a, "now_ns"_a)
+        .def("take_output", &take_output, "What is to be sent to the server.")
+        .def(
+            "on_bytes",
+            [](snapshot::Download& self, nb::bytes data, std::int64_t now_ns) {
+                self.on_bytes({reinterpret_cast<const std::uint8_t*>(data.c_str()), data.size()}, now_ns);
+            },
+            "data"_a, "now_ns"_a, "What the server sent.")
+        .def("on_timer", &snapshot::Download::on_timer, "now_ns"_a)
+        .def_prop_ro("done", &snapshot::Download::done)
+        .def_prop_ro("failure", &snapshot::Download::failure,
+                     "Why there are no books; empty: no failure yet.")
+        .def_prop_ro("number", &snapshot::Download::number, "What G told; when done.");
 }
 
 }  // namespace fh::bind

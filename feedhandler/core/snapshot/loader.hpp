@@ -25,8 +25,7 @@
 
 #include "receive/clock.hpp"
 #include "receive/multicast.hpp"
-#include "snapshot/image_reader.hpp"
-#include "snapshot/soup_client.hpp"
+#include "snapshot/download.hpp"
 
 namespace fh::snapshot {
 
@@ -124,8 +123,10 @@ class Loader {
         try {
             std::array<char, 10> session;
             for (std::size_t i = 0; i < session.size(); ++i) session[i] = session_[i].load();
-            image_ = std::make_unique<ImageReader>(settings_.limits, midnight_ns_.load());
-            std::string failure = read(job, {session.data(), session.size()});
+            image_ = std::make_unique<Download>(settings_.username, settings_.password,
+                                                std::string_view(session.data(), session.size()),
+                                                settings_.limits, midnight_ns_.load(), now_ns());
+            std::string failure = read(job);
             if (!failure.empty()) image_.reset();
             return failure;
         } catch (const std::exception& error) {  // no memory for the books
@@ -134,7 +135,7 @@ class Loader {
         }
     }
 
-    std::string read(std::uint64_t job, std::string_view session) {
+    std::string read(std::uint64_t job) {
         const receive::Descriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
         if (fd.get() < 0) return std::string("socket: ") + std::generic_category().message(errno);
         const int size = 8 << 20;
@@ -145,45 +146,38 @@ class Loader {
             errno != EINPROGRESS)
             return std::string("connect: ") + std::generic_category().message(errno);
         const std::int64_t began_ns = now_ns();
-        SoupClient client(settings_.username, settings_.password, session, began_ns);
-        auto result = ImageReader::Result::more;
         std::array<std::uint8_t, 1 << 16> buffer;
         while (!dropped(job)) {
-            pollfd wait{fd.get(), static_cast<short>(client.output().empty() ? POLLIN : POLLIN | POLLOUT), 0};
+            pollfd wait{fd.get(), static_cast<short>(image_->output().empty() ? POLLIN : POLLIN | POLLOUT),
+                        0};
             ::poll(&wait, 1, longest_wait_ms);
             const std::int64_t time_ns = now_ns();
             if (time_ns - began_ns > settings_.timeout_ns) return "takes too long";
             if ((wait.revents & POLLOUT) != 0 || (wait.revents & POLLERR) != 0) {
-                const ssize_t sent =
-                    ::send(fd.get(), client.output().data(), client.output().size(), MSG_NOSIGNAL);
+                const ssize_t sent = send_output(fd.get());
                 if (sent < 0 && errno != EAGAIN)
                     return std::string("send: ") + std::generic_category().message(errno);
-                if (sent > 0) client.sent(static_cast<std::size_t>(sent));
+                if (sent > 0) image_->sent(static_cast<std::size_t>(sent));
             }
             if ((wait.revents & (POLLIN | POLLHUP)) != 0) {
                 const ssize_t got = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
                 if (got == 0) return "cut: the server closed the connection before the end";
                 if (got < 0 && errno != EAGAIN)
                     return std::string("receive: ") + std::generic_category().message(errno);
-                if (got > 0) {
-                    client.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), time_ns,
-                                    [&](const Message& message) {
-                                        result = image_->on_message(message);
-                                        return result == ImageReader::Result::more;
-                                    });
-                }
+                if (got > 0)
+                    image_->on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), time_ns);
             }
-            client.on_timer(time_ns);
-            if (!client.failure().empty()) return client.failure();
-            if (result == ImageReader::Result::bad) return "contradicts itself, or is no snapshot";
-            if (result == ImageReader::Result::done) {
-                client.log_out();  // good manners: the server closes anyway
-                [[maybe_unused]] const ssize_t sent =
-                    ::send(fd.get(), client.output().data(), client.output().size(), MSG_NOSIGNAL);
+            image_->on_timer(time_ns);
+            if (const std::string failure = image_->failure(); !failure.empty()) return failure;
+            if (image_->done()) {
+                [[maybe_unused]] const ssize_t sent = send_output(fd.get());
                 return {};
             }
         }
         return "dropped";
+    }
+    ssize_t send_output(int fd) const {
+        return ::send(fd, image_->output().data(), image_->output().size(), MSG_NOSIGNAL);
     }
     static std::int64_t now_ns() { return receive::read_clock(CLOCK_MONOTONIC); }
 
@@ -195,7 +189,7 @@ class Loader {
     std::atomic<std::uint64_t> result_{0};  // number << 8 | Result
     std::atomic<std::uint32_t> wakes_{0};
     std::atomic<bool> stop_{false};
-    std::unique_ptr<ImageReader> image_;  // the receive thread's while ready
+    std::unique_ptr<Download> image_;  // the receive thread's while ready
     std::mutex failure_lock_;
     std::string failure_;
     std::thread thread_;
