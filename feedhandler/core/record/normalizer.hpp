@@ -95,7 +95,7 @@ class Normalizer {
         stamp_ = {sequence, ts_ns, ts_ns, settings_.publisher_id, dbn::f_maybe_bad_book};
         books_.table().for_each_named([&](std::uint16_t instrument) { clear_book(instrument); });
         books_.clear_orders();
-        if (sequence == 0) books_.table().start_session();
+        if (sequence == 0) start_session();
     }
 
     // The books become those of `image`, a snapshot of everything before `first_to_apply`; `covered` of these
@@ -121,6 +121,17 @@ class Normalizer {
     using Type = decode::Type;
     using Side = book::Side;
     static constexpr unsigned all_levels = 0;  // a rank that every view covers
+
+    // The trading states of the session before say nothing of this one.
+    void start_session() {
+        books_.table().for_each_named([&](std::uint16_t instrument) {
+            book::Block& block = books_.block(instrument);
+            book::TableWriter::begin(block);
+            book::store(block.trading_status, '\0');
+            end(block);
+        });
+        books_.table().start_session();
+    }
 
     void clear_book(std::uint16_t instrument) {
         book::Block& block = books_.block(instrument);
