@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "decode/well_formed.hpp"
 #include "event.hpp"
 #include "message.hpp"
 #include "publish/counters.hpp"
@@ -53,6 +54,12 @@ class Pipeline {
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         host_.send_request(server, datagram);
+    }
+
+    // Whether a server's reply can be true: MoldUDP64 has no checksum, and a wrong message is a wrong book.
+    // Types that are unknown here are believed once the lines have brought such.
+    bool believes(std::span<const Message> messages) const {
+        return decode::well_formed(messages, normalizer_.counters().unknown_messages != 0);
     }
 
     void start_snapshot(std::int64_t now_ns) requires requires(Host& h) { h.start_snapshot(now_ns); }

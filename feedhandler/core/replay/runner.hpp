@@ -112,6 +112,7 @@ class Runner {
         out.retries = settings.attempts - 1;
         out.max_outstanding = 16;
         out.requests_per_s = 0;
+        out.believe_servers = true;
         out.hold_messages = std::clamp<std::size_t>(most_messages(scan), 1024, 1'000'000);
         out.max_gap_messages = 0;  // what is to be believed was decided by the scan: see absurd()
         return out;

@@ -7,6 +7,7 @@
 //   to `sequence` were lost, 0 = rollover void on_event(const Event&); void send_request(std::size_t server,
 //   std::span<const std::uint8_t, 20> datagram); void on_lookahead(std::span<const Message>);   optional:
 //   messages that on_messages will bring at once, in several calls
+//   bool believes(std::span<const Message>) const;   optional: can a server's reply be true
 //   void start_snapshot(std::int64_t now_ns); void on_splice(std::uint64_t first_to_apply, std::uint64_t
 //   covered, std::int64_t now_ns);   with settings.snapshot: load one; the books become those of the loaded
 //   one
@@ -408,7 +409,13 @@ class Arbiter {
         if (packet.kind == frame::MoldKind::malformed) return true;
         if (!session_.is_current(payload)) return !session_.is_previous(payload);
         return packet.kind == frame::MoldKind::data &&
-               !requester_.servers().was_asked(server, packet.sequence);
+               (!requester_.servers().was_asked(server, packet.sequence) || !believes(packet));
+    }
+    bool believes(const frame::MoldPacket& packet) const {
+        const std::span<const Message> messages{messages_.get(), packet.count};
+        if constexpr (requires { sink_.believes(messages); })
+            return settings_.believe_servers || sink_.believes(messages);
+        return true;
     }
 
     // ---- holes

@@ -43,6 +43,8 @@ struct Settings {
     // What an earlier run has kept of the session may be had: a session joined in its middle is held from its
     // first packet on, until an image comes or is refused.
     bool restart = false;
+    // Servers have exactly what the lines have, damage included: their replies are not looked at. For replay.
+    bool believe_servers = false;
 };
 
 }  // namespace fh::sequence
