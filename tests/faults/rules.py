@@ -50,13 +50,17 @@ class Judge:
             follower = trace[at + 1] if at + 1 < len(trace) else (0, ("",))
             getattr(self, f"on_{kind}")(ns, *what, follower)
 
+    def missing(self) -> bool:
+        """Whether a hole is open: one of which a part was given up counts as over, for nothing tells its end."""
+        return bool(self.holes.keys() - self.damaged)
+
     # ---- states
 
     def on_state(self, _ns: int, before: str, state: str, _next: Entry) -> None:
         """A state is what the events before it say."""
         assert before == self.state != state
         self.state = state
-        missing = any(self.holes.values())
+        missing = self.missing()
         if state == "LIVE":
             assert not missing, "LIVE with a hole open"
             assert not self.lost, "LIVE although messages were lost for good"
@@ -78,6 +82,8 @@ class Judge:
         assert session.startswith(b"MATRIX"), "a foreign session was taken"
         self.over = False
         self.lost = first != 1
+        self.holes.clear()
+        self.damaged.clear()
 
     def on_session_end(self, _ns: int, _session: bytes, _next: int, follower: Entry) -> None:
         """The state follows at once."""
@@ -152,7 +158,7 @@ class Judge:
         """What the feed does about its loss."""
         assert before != now
         if now == "none":
-            assert not any(self.holes.values())
+            assert not self.missing()
             assert not self.lost
         elif now == "snapshot":
             assert self.loading
@@ -160,7 +166,7 @@ class Judge:
             assert self.lost
             assert not self.loading
         else:
-            assert any(self.holes.values())
+            assert self.missing()
 
     # ---- snapshots
 
@@ -182,7 +188,7 @@ class Judge:
         self.loading = False
         if first:
             assert self.scenario.snapshot in ("good", "cut, then good")
-            assert all(number >= first for hole in self.holes.values() for number in hole)
+            assert all(last >= first for _, last in self.holes.keys() - self.damaged)
             self.lost = False
 
     # ---- lines
