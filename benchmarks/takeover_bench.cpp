@@ -103,7 +103,8 @@ std::int64_t one(const std::string& folder, const Trial& trial, Shared& shared) 
     std::vector<std::int64_t> delivered(Shared::numbers);
     std::int64_t first_of_other = 0;
     bool twice = false;
-    for (std::int64_t now = 0; now < fault_ns + after_ns + 20'000'000;) {
+    const std::int64_t end_ns = fault_ns + (trial.other_stale ? 4 * after_ns : after_ns + 20'000'000);
+    for (std::int64_t now = 0; now < end_ns;) {
         now = publish::monotonic_now_ns();
         if (fault_at == 0 && now >= fault_ns) {
             fault_at = publish::monotonic_now_ns();

@@ -20,6 +20,7 @@ import argparse
 import json
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -310,6 +311,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.show:
         raise SystemExit(0 if show_kept(options.show) else 1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no daemon and no namespace behind
     result = verify(
         options.times,
         options.network,

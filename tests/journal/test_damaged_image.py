@@ -1,6 +1,5 @@
 """Books from a journal whose disk has changed a byte: a damaged packet is a hole, never a message."""
 
-
 import pytest
 
 from feedhandler import _core
