@@ -103,17 +103,18 @@ std::int64_t one(const std::string& folder, const Trial& trial, Shared& shared) 
     std::vector<std::int64_t> delivered(Shared::numbers);
     std::int64_t first_of_other = 0;
     bool twice = false;
-    const std::int64_t end_ns = fault_ns + (trial.other_stale ? 4 * after_ns : after_ns + 20'000'000);
-    for (std::int64_t now = 0; now < end_ns;) {
+    std::int64_t end_ns = fault_ns + after_ns;
+    for (std::int64_t now = 0; now < end_ns;) {  // its last poll is behind the end
         now = publish::monotonic_now_ns();
         if (fault_at == 0 && now >= fault_ns) {
             fault_at = publish::monotonic_now_ns();
+            end_ns = fault_at + (trial.other_stale ? 4 * after_ns : after_ns + 20'000'000);
             if (trial.fault == "kill") kill(writers[0], SIGKILL);
             if (trial.fault == "stop") kill(writers[0], SIGSTOP);
             if (trial.fault == "stale") shared.stale[0] = true;
         }
         const std::int64_t left = fault_at == 0 ? fault_ns - now : 5'000'000;
-        if (!consumer.wait(std::clamp<std::int64_t>(left, 0, 5'000'000))) continue;
+        consumer.wait(std::clamp<std::int64_t>(left, 0, 5'000'000));
         consumer.poll([&](const RecordHeader&, const std::byte* body) {
             dbn::Mbo record;
             std::memcpy(&record, body, sizeof record);
@@ -127,7 +128,7 @@ std::int64_t one(const std::string& folder, const Trial& trial, Shared& shared) 
         kill(writer, SIGKILL);
         waitpid(writer, nullptr, 0);
     }
-    if (twice) return -1;
+    if (twice) return -2;
     if (trial.other_stale) return first_of_other == 0 ? -1 : first_of_other - fault_at;
     std::int64_t longest = 0;
     for (std::size_t n = 1; n < delivered.size(); ++n) {
