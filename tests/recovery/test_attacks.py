@@ -49,7 +49,7 @@ OTHER = "127.0.0.77"  # an honest client's address
 
 
 @given(st.lists(st.tuples(st.binary(max_size=64), st.integers(0, 2**32 - 1)), max_size=50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_random_bytes_from_anywhere_are_counted_once_and_forgotten(
     datagrams: list[tuple[bytes, int]],
 ) -> None:
@@ -295,7 +295,7 @@ def test_a_client_that_never_logs_out_is_dropped() -> None:
         st.one_of(st.binary(max_size=400), st.sampled_from([b"\0\1R", b"\0\1O", login_request("u", "p")]))
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_random_bytes_end_a_session_or_wait_for_more(pieces: list[bytes]) -> None:
     """No exception, nothing answered but one login, no more kept than one short packet."""
     counters = GlimpseCounters()
