@@ -165,18 +165,23 @@ def follow(
 ) -> NDArray[np.void]:
     """Return the events until the session has ended, or the sender and two seconds more."""
     batches: list[NDArray[np.void]] = []
-    over_s = float("inf")
-    while True:
-        ended = daemon.reader.state == ENDED or time.monotonic() > over_s
-        for batch in consumer.poll(0.0):
+
+    def take(timeout_s: float) -> bool:
+        found = consumer.poll(timeout_s)
+        for batch in found:
             events = batch.records
             batches.append(events[events["type"] != EVENTS["trading"]])
-        if ended or daemon.process.poll() is not None:
-            break
+        return bool(found)
+
+    over_s = float("inf")
+    while daemon.reader.state != ENDED and daemon.process.poll() is None and time.monotonic() < over_s:
+        take(0.0)
         if over_s == float("inf") and sender.poll() is not None:
             over_s = time.monotonic() + 2
         meter.look(consumer.next_sequence)
         time.sleep(0.02)
+    while take(0.2):
+        pass
     if consumer.lost:
         raise RuntimeError(f"the consumer lost {consumer.lost} records: no measurement")
     return np.concatenate(batches)
