@@ -20,14 +20,16 @@ class Line {
   public:
     enum class Kind : std::uint8_t { data, heartbeat, end, foreign, absurd };
 
-    Line(std::uint16_t index, std::uint64_t seed) : index_(index), seed_(seed) {}
+    Line(std::uint16_t index, std::uint64_t seed) : index_(index), seed_(seed) {
+        lossy_.emplace(fh::receive::Faults{}, seed, index, room);
+    }
 
     // What is on its way still arrives as it would have.
     template <class Out>
     void set_faults(const fh::receive::Faults& faults, bool dead, std::int64_t skew_ns, std::int64_t now_ns,
                     Out&& out) {
         flush(now_ns, out);
-        if (lossy_) dropped_ += lossy_->counts().dropped + lossy_->counts().corrupted;
+        dropped_ = dropped();
         lossy_.emplace(faults, seed_ * 1000 + ++phase_, index_, room);
         dead_ = dead;
         skew_ns_ = skew_ns;
@@ -56,11 +58,10 @@ class Line {
     // What is delayed arrives now.
     template <class Out>
     void flush(std::int64_t now_ns, Out&& out) {
-        if (!lossy_) return;
         lossy_->flush(now_ns, out);
         lossy_->recycle();
     }
-    std::uint64_t dropped() const { return dropped_ + (lossy_ ? lossy_->counts().dropped : 0); }
+    std::uint64_t dropped() const { return dropped_ + lossy_->counts().dropped + lossy_->counts().corrupted; }
 
   private:
     static constexpr std::size_t room = 2048;

@@ -10,6 +10,7 @@
 #include "random.hpp"
 #include "receive/lossy.hpp"
 #include "sequence/settings.hpp"
+#include "simulate/exchange.hpp"
 
 namespace soak {
 
@@ -61,6 +62,7 @@ struct Phase {
 
 struct SessionPlan {
     std::uint64_t messages = 0;
+    std::uint64_t day = 0;  // messages of the whole day; the session may end before, with full books
     std::uint32_t symbols = 0;
     std::vector<std::uint64_t> starts;  // numbers at which the daemon is started (again), rising
     std::vector<Phase> phases;
@@ -113,8 +115,9 @@ class Planner {
 
     void session(unsigned index, std::uint64_t messages) {
         SessionPlan plan;
-        plan.messages = messages;
         plan.symbols = static_cast<std::uint32_t>(random_.log_uniform(3, 9));
+        plan.messages = std::max(messages, fh::simulate::Exchange::least_messages(plan.symbols));
+        plan.day = percent(40) ? plan.messages : plan.messages * (100 + random_.below(300)) / 100;
         plan.pause_ns = percent(20) ? 0 : random_.below(5000) * std::int64_t{1'000'000};
         if (index == 0) plan.starts.push_back(percent(75) ? 1 : 1 + random_.next() % messages);
         if (percent(15)) plan.starts.push_back(1 + random_.next() % messages);

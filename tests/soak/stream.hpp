@@ -1,5 +1,5 @@
-// The lossless stream of one session: every message of a simulated day, as blocks of length and bytes, which
-// is how a MoldUDP64 packet carries them.
+// The lossless stream of one session: the messages of a simulated day, or of its beginning, as blocks of
+// length and bytes, which is how a MoldUDP64 packet carries them.
 #pragma once
 
 #include <array>
@@ -15,11 +15,12 @@ namespace soak {
 
 class Stream {
   public:
-    Stream(const fh::simulate::ExchangeSettings& settings, const std::string& session) : session_(session) {
-        blocks_.reserve(settings.messages * 34);
-        starts_.reserve(settings.messages + 1);
-        fh::simulate::Exchange exchange(settings);
-        while (!exchange.over()) append(exchange.next(1 << 16));
+    Stream(const fh::simulate::ExchangeSettings& day, std::uint64_t messages, const std::string& session)
+        : session_(session) {
+        blocks_.reserve(messages * 34);
+        starts_.reserve(messages + 1);
+        fh::simulate::Exchange exchange(day);
+        while (!exchange.over() && starts_.size() < messages) append(exchange.next(1 << 16), messages);
         starts_.push_back(static_cast<std::uint32_t>(blocks_.size()));
     }
 
@@ -40,11 +41,14 @@ class Stream {
     }
 
   private:
-    void append(std::span<const std::uint8_t> records) {
-        std::size_t at = blocks_.size();
-        blocks_.insert(blocks_.end(), records.begin(), records.end());
-        for (; at < blocks_.size(); at += 2u + (blocks_[at] << 8 | blocks_[at + 1]))
-            starts_.push_back(static_cast<std::uint32_t>(at));
+    void append(std::span<const std::uint8_t> records, std::uint64_t messages) {
+        for (std::size_t at = 0; at < records.size() && starts_.size() < messages;) {
+            const std::size_t bytes = 2u + static_cast<std::size_t>(records[at] << 8 | records[at + 1]);
+            starts_.push_back(static_cast<std::uint32_t>(blocks_.size()));
+            const auto block = records.subspan(at, bytes);
+            blocks_.insert(blocks_.end(), block.begin(), block.end());
+            at += bytes;
+        }
     }
 
     std::string session_;

@@ -43,11 +43,12 @@ class World {
         for (std::size_t i = 0; i < schedule_.sessions.size(); ++i) {
             const SessionPlan& plan = schedule_.sessions[i];
             fh::simulate::ExchangeSettings exchange;
-            exchange.messages = std::max(plan.messages, fh::simulate::Exchange::least_messages(plan.symbols));
+            exchange.messages = plan.day;
             exchange.symbols = plan.symbols;
             exchange.seed = schedule_.seed * 8 + i;
             exchange.max_orders = 1u << 19;
-            streams_.push_back(std::make_unique<Stream>(exchange, "SESSION--" + std::to_string(i + 1)));
+            const std::string name = "SESSION--" + std::to_string(i + 1);
+            streams_.push_back(std::make_unique<Stream>(exchange, plan.messages, name));
             session(plan, *streams_.back());
         }
         stop_handler();
