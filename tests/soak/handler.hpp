@@ -72,6 +72,7 @@ class WatchedBooks {
                      std::int64_t ts_ns) {
         normalizer_.on_snapshot(image, first, covered, ts_ns);
     }
+    fh::FeedCounters counters() const { return normalizer_.counters(); }
     void set_state(fh::FeedState state) {
         if (sabotage_ != Sabotage::flag) normalizer_.set_state(state);
     }
