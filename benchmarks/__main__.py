@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("book", "ring", "path", "rerequest", "gapfill", "replay", "repair", "takeover")
+NAMES = ("book", "ring", "path", "rerequest", "snapshot", "gapfill", "replay", "repair", "takeover")
 
 
 def main() -> None:

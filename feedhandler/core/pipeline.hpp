@@ -64,9 +64,11 @@ class Pipeline {
 
     void start_snapshot(std::int64_t now_ns) requires requires(Host& h) { h.start_snapshot(now_ns); }
     { host_.start_snapshot(now_ns); }
-    void on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t now_ns) {
+    bool on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t now_ns) {
         if constexpr (requires { host_.snapshot_books(); })
-            normalizer_.on_snapshot(host_.snapshot_books(), first_to_apply, covered, now_ns);
+            return normalizer_.on_snapshot(host_.snapshot_books(), first_to_apply, covered, now_ns);
+        else
+            return true;
     }
 
   private:

@@ -24,6 +24,7 @@ class Feed(RuleBasedStateMachine):
     """An exchange whose packets arrive in any order, any number of times, cut anywhere, or never."""
 
     roomy = True  # the hold never fills: the model predicts everything
+    slice_messages = 2048  # no delivery is cut
 
     @initialize(
         servers=st.integers(0, 3),
@@ -59,6 +60,7 @@ class Feed(RuleBasedStateMachine):
             requests_per_s=rate,
             hold_messages=4096 if self.roomy else hold,
             line_down_ns=SECOND,
+            slice_messages=self.slice_messages,
         )
         self.model = Model(lines=LINES, from_beginning=beginning)
         self.sessions = iter(SESSIONS)
@@ -71,6 +73,17 @@ class Feed(RuleBasedStateMachine):
         self.delivered: dict[bytes, list[int]] = {}
 
     def take(self, trace: Trace) -> None:
+        """Note what the arbiter did, and does at once when it is let."""
+        self.note(trace)
+        if self.slice_messages == Feed.slice_messages:
+            return
+        for _ in range(10_000):
+            if self.arbiter.next_deadline > self.now:
+                return
+            self.note(self.arbiter.on_timer(self.now))
+        raise AssertionError("the deadline does not move")
+
+    def note(self, trace: Trace) -> None:
         """Note what the arbiter did."""
         for entry in trace:
             if entry[0] == "session_start":
@@ -225,6 +238,12 @@ class Feed(RuleBasedStateMachine):
         self.agrees()
 
 
+class SlicedFeed(Feed):
+    """The same with every delivery from the hold cut into slices of three."""
+
+    slice_messages = 3
+
+
 class CrampedFeed(Feed):
     """The same with a hold that fills at once: what finds no room must be asked for, never forgotten."""
 
@@ -233,5 +252,7 @@ class CrampedFeed(Feed):
 
 TestFeed: Any = Feed.TestCase
 TestFeed.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestSlicedFeed: Any = SlicedFeed.TestCase
+TestSlicedFeed.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
 TestCrampedFeed: Any = CrampedFeed.TestCase
 TestCrampedFeed.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)

@@ -196,3 +196,59 @@ def test_a_hole_that_had_to_wait_while_a_snapshot_was_loaded_is_asked_for_afterw
     arbiter.on_packet(0, packet(7, 2), NOW + 51 * MS)
     assert arbiter.held == 2
     assert arbiter.on_snapshot_failed(NOW + 52 * MS) == [("snapshot_end", 0), request(0, 6, 1)]
+
+
+# ---- in slices: the receive thread never stops for long ----------------------------------------------------
+
+
+def test_what_was_held_is_delivered_in_slices_while_packets_are_taken() -> None:
+    """The rest is due at once, by the timer; LIVE only behind the last; packets in between wait."""
+    arbiter = started(3, servers=0, slice_messages=4, arbitration_ns=1_000)
+    arbiter.on_packet(0, packet(5, 10), NOW)
+    assert arbiter.on_packet(1, packet(4, 1), NOW) == [("gap_closed", 4, 4), messages(4, 1), messages(5, 4)]
+    assert arbiter.next_deadline <= NOW
+    assert arbiter.on_packet(0, packet(15, 1), NOW) == []
+    assert arbiter.on_timer(NOW) == [messages(9, 4)]
+    assert arbiter.state == "RECOVERING"
+    assert arbiter.on_packet(0, packet(17, 1), NOW) == [("gap_open", 16, 16)]
+    assert arbiter.on_timer(NOW) == [messages(13, 3)]
+    assert arbiter.state == "RECOVERING"
+    assert arbiter.on_packet(1, packet(16, 1), NOW) == [
+        ("gap_closed", 16, 16),
+        messages(16, 1),
+        messages(17, 1),
+        ("state", "RECOVERING", "LIVE"),
+    ]
+
+
+def test_books_are_exchanged_in_slices_and_nothing_is_delivered_between_them() -> None:
+    """STALE until the last slice and all that was held; neither packets nor a late failure disturb it."""
+    arbiter = lossy(splice_slices=3, slice_messages=2)
+    arbiter.on_packet(0, packet(6, 1), NOW)
+    arbiter.on_packet(0, packet(7, 4), NOW)
+    assert arbiter.on_snapshot(8, NOW) == [messages(7, 1), ("splice", 8, 2)]
+    assert arbiter.on_packet(0, packet(11, 1), NOW) == []
+    assert arbiter.on_packet(0, packet(14, 1), NOW)[0] == ("gap_open", 12, 13)
+    assert arbiter.on_snapshot_failed(NOW) == []
+    assert arbiter.next_deadline <= NOW
+    assert arbiter.on_timer(NOW) == [("splice", 8, 0)]
+    assert arbiter.on_timer(NOW) == [("splice", 8, 0), ("snapshot_end", 8), messages(8, 2)]
+    assert arbiter.state == "STALE"
+    gaps = arbiter.counters()["gaps"]
+    assert (gaps["recovered_snapshot"], gaps["unrecovered"]) == (2, 2)
+
+
+def test_messages_before_a_snapshot_in_slices() -> None:
+    """More than a slice was held before the number of G: the splice waits for the last of them."""
+    arbiter = lossy(slice_messages=2)
+    arbiter.on_packet(0, packet(6, 1), NOW)
+    arbiter.on_packet(0, packet(7, 6), NOW)
+    assert arbiter.on_snapshot(12, NOW) == [messages(7, 2)]
+    assert arbiter.on_timer(NOW) == [messages(9, 2)]
+    assert arbiter.on_timer(NOW) == [
+        messages(11, 1),
+        ("splice", 12, 2),
+        ("snapshot_end", 12),
+        messages(12, 1),
+        REPAIRED,
+    ]

@@ -24,6 +24,8 @@ struct TraceSink {
     nb::list announced;
     bool with_timestamps = false;
     bool with_recovery = false;  // servers and escalation too
+    unsigned splice_slices = 1;  // calls that a splice takes
+    unsigned splice_calls = 0;
 
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind kind) {
@@ -49,8 +51,11 @@ struct TraceSink {
         states.append(state_name(event.state));
     }
     void start_snapshot(std::int64_t) { trace.on_start_snapshot(); }
-    void on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t) {
+    bool on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t) {
         trace.entries.append(nb::make_tuple("splice", first_to_apply, covered));
+        if (++splice_calls < splice_slices) return false;
+        splice_calls = 0;
+        return true;
     }
     void send_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
         trace.on_request(server, datagram);
@@ -59,10 +64,12 @@ struct TraceSink {
 
 class TracedArbiter {
   public:
-    TracedArbiter(const sequence::Settings& settings, bool with_timestamps, bool with_recovery)
+    TracedArbiter(const sequence::Settings& settings, bool with_timestamps, bool with_recovery,
+                  unsigned splice_slices)
         : settings_(settings), arbiter_(settings, sink_, counters_) {
         sink_.with_timestamps = with_timestamps;
         sink_.with_recovery = with_recovery;
+        sink_.splice_slices = splice_slices;
     }
 
     nb::list take_event_states() { return std::exchange(sink_.states, nb::list()); }
@@ -180,22 +187,32 @@ void register_sequence(nb::module_& m) {
                std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
                std::size_t hold_bytes, std::uint64_t max_gap_messages, bool with_timestamps, bool snapshot,
-               std::uint64_t first_to_apply_offset, bool restart, bool with_recovery) {
+               std::uint64_t first_to_apply_offset, bool restart, bool with_recovery,
+               std::size_t slice_messages, unsigned splice_slices) {
                 if (lines > max_lines || servers > max_servers ||
                     session.size() > frame::mold_session_bytes || (start != "live" && start != "beginning")) {
                     throw nb::value_error("Arbiter: lines, servers, session or start out of range");
                 }
-                sequence::Settings settings{
-                    lines,          servers,
-                    session,        start == "live" ? sequence::Start::live : sequence::Start::beginning,
-                    first_sequence, line_down_ns,
-                    arbitration_ns, timeout_ns,
-                    retries,        max_outstanding,
-                    requests_per_s, hold_messages,
-                    hold_bytes,     max_gap_messages,
-                    snapshot,       first_to_apply_offset};
+                sequence::Settings settings;
+                settings.lines = lines;
+                settings.servers = servers;
+                settings.session = session;
+                settings.start = start == "live" ? sequence::Start::live : sequence::Start::beginning;
+                settings.first_sequence = first_sequence;
+                settings.line_down_ns = line_down_ns;
+                settings.arbitration_ns = arbitration_ns;
+                settings.timeout_ns = timeout_ns;
+                settings.retries = retries;
+                settings.max_outstanding = max_outstanding;
+                settings.requests_per_s = requests_per_s;
+                settings.hold_messages = hold_messages;
+                settings.hold_bytes = hold_bytes;
+                settings.max_gap_messages = max_gap_messages;
+                settings.snapshot = snapshot;
+                settings.first_to_apply_offset = first_to_apply_offset;
                 settings.restart = restart;
-                new (self) TracedArbiter(settings, with_timestamps, with_recovery);
+                settings.slice_messages = slice_messages;
+                new (self) TracedArbiter(settings, with_timestamps, with_recovery, splice_slices);
             },
             nb::kw_only(), "lines"_a = defaults.lines, "servers"_a = defaults.servers,
             "session"_a = defaults.session, "start"_a = "live", "first_sequence"_a = defaults.first_sequence,
@@ -205,7 +222,7 @@ void register_sequence(nb::module_& m) {
             "hold_messages"_a = defaults.hold_messages, "hold_bytes"_a = defaults.hold_bytes,
             "max_gap_messages"_a = defaults.max_gap_messages, "with_timestamps"_a = false,
             "snapshot"_a = false, "first_to_apply_offset"_a = 0, "restart"_a = false,
-            "with_recovery"_a = false)
+            "with_recovery"_a = false, "slice_messages"_a = defaults.slice_messages, "splice_slices"_a = 1)
         .def("look_ahead", &TracedArbiter::look_ahead, "payloads"_a,
              "Of packets to come: how many of them are announced together, and the messages announced.")
         .def("on_packet", &TracedArbiter::on_packet, "line"_a, "payload"_a, "now_ns"_a, "ts_recv_ns"_a = 0)

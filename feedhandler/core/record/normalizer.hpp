@@ -99,28 +99,29 @@ class Normalizer {
     }
 
     // The books become those of `image`, a snapshot of everything before `first_to_apply`; `covered` of these
-    // messages were lost and never came. Each book that was or is not empty is told anew. `image` gets the
-    // orders that were here, and is to be destroyed.
-    void on_snapshot(book::BookSet& image, std::uint64_t first_to_apply, std::uint64_t covered,
+    // messages were lost and never came. Each book that was or is not empty is told anew. A slice in one
+    // call: false until all are done, to be called again (covered = 0) with nothing applied in between. Then
+    // `image` has the orders that were here, and is to be destroyed.
+    bool on_snapshot(book::BookSet& image, std::uint64_t first_to_apply, std::uint64_t covered,
                      std::int64_t ts_ns) {
         counters_.messages += covered;
-        for (std::uint32_t i = 0; i < image.table().symbols(); ++i) {
-            const book::DirectoryEntry& entry = image.table().entry(i);
-            const auto instrument = static_cast<std::uint16_t>(entry.instrument_id);
-            const bool known = (books_.block(instrument).flags & book::block_known) != 0;
-            if (!known || books_.table().ids_may_move())
-                set_name(books_.block(instrument), instrument, entry.symbol);
+        if (rebuilt_ == 0) begin_snapshot(image);
+        const std::uint32_t count = books_.table().symbols();
+        for (std::uint64_t work = 0; rebuilt_ < count && work < snapshot_slice; ++rebuilt_) {
+            const auto instrument = static_cast<std::uint16_t>(books_.table().entry(rebuilt_).instrument_id);
+            work += book_work + rebuild_book(instrument, image.block(instrument), first_to_apply - 1, ts_ns);
         }
-        books_.swap_orders(image);
-        books_.table().for_each_named([&](std::uint16_t instrument) {
-            rebuild_book(instrument, image.block(instrument), first_to_apply - 1, ts_ns);
-        });
+        if (rebuilt_ < count) return false;
+        rebuilt_ = 0;
+        return true;
     }
 
   private:
     using Type = decode::Type;
     using Side = book::Side;
     static constexpr unsigned all_levels = 0;  // a rank that every view covers
+    // Orders told in one call, about half a millisecond's worth; to copy a book costs as much as several.
+    static constexpr std::uint64_t snapshot_slice = 16'384, book_work = 16;
 
     // The trading states of the session before say nothing of this one.
     void start_session() {
@@ -149,8 +150,20 @@ class Normalizer {
         publisher_.commit();
     }
 
-    void rebuild_book(std::uint16_t instrument, book::Block& from, std::uint64_t sequence,
-                      std::int64_t ts_ns) {
+    void begin_snapshot(book::BookSet& image) {
+        for (std::uint32_t i = 0; i < image.table().symbols(); ++i) {
+            const book::DirectoryEntry& entry = image.table().entry(i);
+            const auto instrument = static_cast<std::uint16_t>(entry.instrument_id);
+            const bool known = (books_.block(instrument).flags & book::block_known) != 0;
+            if (!known || books_.table().ids_may_move())
+                set_name(books_.block(instrument), instrument, entry.symbol);
+        }
+        books_.swap_orders(image);
+    }
+
+    // Returns how many orders were told.
+    std::uint64_t rebuild_book(std::uint16_t instrument, book::Block& from, std::uint64_t sequence,
+                               std::int64_t ts_ns) {
         book::Block& block = books_.block(instrument);
         const bool told = ((block.flags | from.flags) & book::block_touched) != 0;
         stamp_ = {sequence, from.ts_event_ns != 0 ? from.ts_event_ns : ts_ns, ts_ns, settings_.publisher_id,
@@ -158,21 +171,23 @@ class Normalizer {
         book::TableWriter::begin(block);
         book::TableWriter::copy_book(block, from);
         end(block);
-        if (!told || !wanted(block)) return;
+        if (!told || !wanted(block)) return 0;
         stamp_.quality = dbn::f_snapshot | dbn::f_bad_ts_recv | dbn::f_maybe_bad_book;
-        if (publishes(dbn::Schema::mbo)) tell_orders(instrument);
+        const std::uint64_t orders = publishes(dbn::Schema::mbo) ? tell_orders(instrument) : 0;
         levels(instrument, block, {}, all_levels);
         publisher_.commit();
+        return orders;
     }
 
-    // R, then every order, bids first, better levels first, in the order of the queues.
-    void tell_orders(std::uint16_t instrument) {
+    // R, then every order, bids first, better levels first, in the order of the queues. Returns how many.
+    std::uint64_t tell_orders(std::uint16_t instrument) {
         std::uint64_t left = 0;
         for (const Side side : {Side::bid, Side::ask}) {
             books_.for_each_level(
                 instrument, side,
                 [&](std::uint32_t, std::uint64_t, std::uint32_t orders, std::uint32_t) { left += orders; });
         }
+        const std::uint64_t told = left;
         mbo(instrument, 'R', 'N', 0, dbn::undef_price, 0, left == 0 ? dbn::f_last : 0);
         for (const Side side : {Side::bid, Side::ask}) {
             books_.for_each_level(
@@ -187,6 +202,7 @@ class Normalizer {
                     }
                 });
         }
+        return told;
     }
 
     void apply(std::uint64_t sequence, const Message& message) {
@@ -658,6 +674,7 @@ class Normalizer {
     NormalizerSettings settings_;
     std::vector<std::uint64_t> wanted_;
     FeedCounters counters_;
+    std::uint32_t rebuilt_ = 0;  // books done of a snapshot that is being spliced in
     FeedState state_ = FeedState::starting;
     Stamp stamp_{};
 };

@@ -8,9 +8,9 @@
 //   std::span<const std::uint8_t, 20> datagram); void on_lookahead(std::span<const Message>);   optional:
 //   messages that on_messages will bring at once, in several calls
 //   bool believes(std::span<const Message>) const;   optional: can a server's reply be true
-//   void start_snapshot(std::int64_t now_ns); void on_splice(std::uint64_t first_to_apply, std::uint64_t
-//   covered, std::int64_t now_ns);   with settings.snapshot: load one; the books become those of the loaded
-//   one
+//   void start_snapshot(std::int64_t now_ns);   with settings.snapshot: load one
+//   bool on_splice(std::uint64_t first_to_apply, std::uint64_t covered, std::int64_t now_ns);   the books
+//   become those of the loaded one; false: not all of them yet, to be called again (covered = 0)
 //
 // Order of events. A hole: gap_open, state RECOVERING, its request. Filled: gap_closed, then the messages
 // (its last ones and those behind it), then the state. Given up: gap_lost, state STALE; on_clear when the
@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -141,6 +142,7 @@ class Arbiter {
         if (now_ns < next_deadline()) return;
         check_lines(now_ns);
         if (next_ == 0) return;
+        if (std::exchange(slicing_, false)) drain(now_ns);
         while (const Requester::Request* request = requester_.expire(now_ns))
             give_up_unanswered(*request, now_ns);
         if (settings_.servers == 0) give_up_holes_asked_before(now_ns, now_ns);
@@ -163,7 +165,7 @@ class Arbiter {
         settle(now_ns);
     }
     void on_snapshot_failed(std::int64_t now_ns) {
-        if (!holding_) return;
+        if (!holding_ || splicing_) return;
         drop_snapshot(now_ns);
         settle(now_ns);
     }
@@ -302,6 +304,7 @@ class Arbiter {
         if (settings_.snapshot && settings_.first_sequence != 0) stale_ = false;
         late_start_ = stale_ && (settings_.snapshot || restarting_);
         holding_ = restarting_;
+        slicing_ = splicing_ = false;
         splice_ = 0;
         lost_passed_ = 0;
         escalation_ = {};
@@ -477,12 +480,12 @@ class Arbiter {
 
     // ---- delivery
 
-    // Everything that is next in turn: held messages, and the places of lost ones. While a snapshot is being
-    // loaded nothing is, and once it is loaded what precedes it.
+    // Everything that is next in turn: held messages, and the places of lost ones; a slice in one call. While
+    // a snapshot is being loaded nothing is, and once it is loaded what precedes it.
     void drain(std::int64_t now_ns) {
         requester_.stir();  // there may be room now for what could not be asked for
         const std::uint64_t limit = holding_ ? splice_ : no_number;
-        for (;;) {
+        for (std::size_t left = settings_.slice_messages; !slicing_;) {
             const SequenceRange* lost = gaps_.next_lost();
             if (next_ >= limit) return;
             if (lost != nullptr && lost->first == next_) {
@@ -497,7 +500,12 @@ class Arbiter {
             if (lost != nullptr) end = std::min(end, lost->first);
             end = std::min(end, limit);
             if (next_ == end) return;
-            while (next_ != end) deliver_held(std::min<std::uint64_t>(end - next_, batch_.size()));
+            while (next_ != end && left != 0) {
+                const std::size_t count = std::min<std::uint64_t>({end - next_, left, batch_.size()});
+                deliver_held(count);
+                left -= count;
+            }
+            slicing_ = next_ != end;
         }
     }
 
@@ -533,7 +541,7 @@ class Arbiter {
     }
 
     void request_missing(std::int64_t now_ns) {
-        recovery_deadline_ns_ = snapshot_deadline_ns(now_ns);
+        recovery_deadline_ns_ = slicing_ ? now_ns : snapshot_deadline_ns(now_ns);
         if (settings_.servers == 0) {
             if (!gaps_.empty()) recovery_deadline_ns_ = std::min(recovery_deadline_ns_, gaps_[0].ask_ns);
             return;
@@ -587,7 +595,7 @@ class Arbiter {
             give_up_holes_asked_before(now_ns, now_ns);
             requester_.prune();
         }
-        if (!stale_) return;
+        if (!stale_ || slicing_) return;  // what waits first: the hold needs room
         escalation_.want(now_ns);
         if (!escalation_.due(now_ns) || (end_known_ && escalation_.exhausted())) return;
         holding_ = true;  // from before the login: the snapshot cannot be older than what is held
@@ -609,17 +617,32 @@ class Arbiter {
 
     // Once all that precedes the snapshot is in or known to be missing.
     void try_splice(std::int64_t now_ns) {
+        if (slicing_) return;
+        if (splicing_) return splice_books(0, now_ns);
         if (splice_ > highest_ && splice_ <= known_end()) reveal(splice_, now_ns);  // the hold was full
         if (splice_ == 0 || (splice_ > highest_ && now_ns < splice_deadline_ns_)) return;
         if (splice_ < next_ || splice_ > highest_) return drop_snapshot(now_ns);
         give_up({next_, splice_}, now_ns);
         requester_.prune();
+        if (slicing_) return;
         if (next_ != splice_) return drop_snapshot(now_ns);  // the loss goes on behind it
         const std::uint64_t covered = std::exchange(lost_passed_, 0);
         counters_.gaps.unrecovered -= covered;
         counters_.gaps.recovered_snapshot += covered;
-        if constexpr (requires { sink_.on_splice(splice_, covered, now_ns); })
+        splicing_ = true;
+        splice_books(covered, now_ns);
+    }
+
+    // The books become those of the snapshot, a slice in one call: until they all have, nothing is delivered.
+    void splice_books(std::uint64_t covered, std::int64_t now_ns) {
+        if constexpr (requires {
+                          { sink_.on_splice(splice_, covered, now_ns) } -> std::same_as<bool>;
+                      })
+            slicing_ = !sink_.on_splice(splice_, covered, now_ns);
+        else if constexpr (requires { sink_.on_splice(splice_, covered, now_ns); })
             sink_.on_splice(splice_, covered, now_ns);
+        if (slicing_) return;
+        splicing_ = false;
         holding_ = late_start_ = restarting_ = false;
         head_end_ = 0;
         stale_ = gaps_.next_lost() != nullptr;
@@ -675,7 +698,7 @@ class Arbiter {
             set_state(lost_state(), now_ns);
         } else if (next_ == highest_) {
             set_state(FeedState::live, now_ns);
-        } else {
+        } else if (!slicing_) {
             set_state(waiting_state(), now_ns);
         }
     }
@@ -737,6 +760,8 @@ class Arbiter {
     bool late_start_ = false;   // the books were never right in this session: a snapshot makes them so
     bool holding_ = false;      // a snapshot is being loaded: messages wait for it
     bool restarting_ = false;   // it is the first image of a restart: nothing was delivered yet
+    bool slicing_ = false;      // the rest of what is next in turn goes on with the next call of on_timer
+    bool splicing_ = false;     // the books are becoming those of the snapshot: some are, some are not yet
     std::uint64_t splice_ = 0;  // first number to apply of the snapshot that is ready
     std::int64_t splice_deadline_ns_ = 0;
     std::uint64_t lost_passed_ = 0;  // lost messages that the books had to do without, since they were right

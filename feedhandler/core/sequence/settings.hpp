@@ -32,6 +32,10 @@ struct Settings {
     std::size_t hold_messages = 1'000'000;  // bound of what is held behind a hole
     std::size_t hold_bytes = 0;  // bound of its bytes, at most 4 GiB; 0 = 64 for each message, at least 1 MiB
 
+    // Of what was held so many messages are delivered in one call; the rest in calls of on_timer, which is
+    // due at once, so that packets that arrive meanwhile are taken. Some half a millisecond's worth.
+    std::size_t slice_messages = 2048;
+
     // A number further than this ahead of all known ones is believed only when a second packet confirms it:
     // one damaged or forged header must not open a hole of astronomic size. 0 = believe all.
     std::uint64_t max_gap_messages = 10'000'000;
