@@ -35,6 +35,11 @@ class Arbiter:
 
     def __init__(self, *, lines: int = 1, servers: int = 0, session: str = '', start: str = 'live', first_sequence: int = 0, line_down_ns: int = 3000000000, arbitration_ns: int = 1000000, timeout_ns: int = 50000000, retries: int = 4, max_outstanding: int = 4, requests_per_s: int = 1000, hold_messages: int = 1000000, hold_bytes: int = 0, max_gap_messages: int = 10000000, with_timestamps: bool = False, snapshot: bool = False, first_to_apply_offset: int = 0, restart: bool = False, with_recovery: bool = False, slice_messages: int = 2048, splice_slices: int = 1) -> None: ...
 
+    def look_ahead(self, payloads: Sequence[bytes]) -> tuple:
+        """
+        Of packets to come: how many of them are announced together, and the messages announced.
+        """
+
     def on_packet(self, line: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
 
     def on_reply(self, server: int, payload: bytes, now_ns: int, ts_recv_ns: int = 0) -> list: ...
@@ -86,6 +91,11 @@ class BookNormalizer:
 
     def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0) -> None:
         """Apply messages with consecutive numbers, as one packet."""
+
+    def announce(self, messages: Sequence[bytes]) -> None:
+        """
+        What will be applied next, if all goes well; changes nothing but the time it takes.
+        """
 
     def set_state(self, arg: int, /) -> None:
         """Set the feed's state (number of FeedState)."""

@@ -1,6 +1,5 @@
 // What is known of each re-request server, and which one to ask: a bad one is left, and tried again later.
-// One truth for the receive thread; recovery/selection.py is the same policy for a gap-fill server's own
-// upstreams.
+// (recovery/selection.py is the choice of a gap-fill server, another process, among its own upstreams.)
 #pragma once
 
 #include <algorithm>
