@@ -97,7 +97,9 @@ def _hit(fault: Fault, heard: list[Sent]) -> Iterator[Sent]:
     begun_ns = sent_ns(fault.packet)
     for at, each in enumerate(heard):
         hit = each.packet == fault.packet
-        if fault.cause == "loss" and hit:
+        if fault.cause in ("loss", "loss, rollover") and hit:
+            continue
+        if fault.cause == "end not heard" and each.payload[18:20] == b"\xff\xff":
             continue
         if fault.cause == "burst loss" and each.packet in five:
             continue

@@ -51,7 +51,7 @@ class Judge:
             getattr(self, f"on_{kind}")(ns, *what, follower)
 
     def missing(self) -> bool:
-        """Whether a hole is open: one of which a part was given up counts as over, for nothing tells its end."""
+        """Whether a hole is open: one of which a part was given up counts as over, as nothing tells its end."""
         return bool(self.holes.keys() - self.damaged)
 
     # ---- states

@@ -79,6 +79,8 @@ MORE_CAUSES = {
     "late start": 'the handler is started at that packet, with `start = "live"`',
     "late beginning": 'the handler is started at that packet, with `start = "beginning"`',
     "rollover": "another session begins 100 ms after the end of the first, with 20 packets",
+    "loss, rollover": "the last packet before that is lost",
+    "end not heard": "all that says the first session is over is lost, and another one begins",
 }
 
 
@@ -134,7 +136,7 @@ class Scenario:
     @property
     def rolls(self) -> bool:
         """Whether another session follows: then none is configured."""
-        return self.cause == "rollover"
+        return self.cause in ("rollover", "loss, rollover", "end not heard")
 
     @property
     def late(self) -> bool:
