@@ -68,9 +68,9 @@ class WatchedBooks {
         normalizer_.on_clear(sequence, ts_ns);
         records_.set_clearing(false);
     }
-    void on_snapshot(fh::book::BookSet& image, std::uint64_t first, std::uint64_t covered,
+    bool on_snapshot(fh::book::BookSet& image, std::uint64_t first, std::uint64_t covered,
                      std::int64_t ts_ns) {
-        normalizer_.on_snapshot(image, first, covered, ts_ns);
+        return normalizer_.on_snapshot(image, first, covered, ts_ns);
     }
     fh::FeedCounters counters() const { return normalizer_.counters(); }
     void set_state(fh::FeedState state) {
