@@ -10,10 +10,11 @@ from feedhandler.consumer.state import FeedState
 from feedhandler.publish.message import BEFORE_ALL, Message, Place, behind
 
 HOLD_S = 0.008
-"""How long a publisher may be silent until a message that may have a hole before it, or is flagged, does not
-wait for its copy any more."""
-STALE_HOLD_S = 0.5
-"""The same for a message published STALE, on which nobody may act anyway."""
+"""How long a publisher may be silent until a message published RECOVERING or STARTING does not wait for its
+LIVE copy any more."""
+LOSING_HOLD_S = 0.5
+"""The same where something would be missing that the other may still bring: behind a hole, STALE, or before
+the place where a restarted publisher was joined. One that died says so and is not waited for."""
 LONGEST_HOLD_S = 1.0
 """No message waits for longer, however busy the other publisher is."""
 _SNAPSHOT, _MAYBE_BAD_BOOK = 32, 4
@@ -42,7 +43,7 @@ class PairArbiter:
     A message is sure when it was published LIVE and nothing is missing before it. It is delivered at once:
     a publisher that has missed nothing says what is next. Any other waits as long as a publisher that is LIVE
     may still bring what is missing: until its copy has come, or it has passed the place, or it is silent for
-    `hold_s`; for nobody when no other publisher is LIVE.
+    `hold_s` (LOSING_HOLD_S where something would be missing); for nobody when no other publisher is LIVE.
 
     What a publisher sent before it was heard is not known. Until another one has passed the place where that
     was (`joined`), the first message of each of its topics is not sure.
@@ -134,8 +135,8 @@ class PairArbiter:
     def _may_come(self, topic: _Topic, held: _Held, states: Sequence[FeedState], now_s: float) -> bool:
         if now_s >= held.at_s + LONGEST_HOLD_S or self._held > self._most_held:
             return False
-        stale = held.message.header.state == FeedState.STALE
-        hold_s = max(self.hold_s, STALE_HOLD_S) if stale else self.hold_s
+        losing = held.first or held.message.lost or held.message.header.state == FeedState.STALE
+        hold_s = max(self.hold_s, LOSING_HOLD_S) if losing else self.hold_s
         return any(
             state == FeedState.LIVE
             and not topic.queues.get(other)

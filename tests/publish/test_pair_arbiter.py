@@ -8,7 +8,7 @@ from feedhandler import FeedState
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.publish import Message
 from feedhandler.publish.message import behind
-from feedhandler.publish.pair_arbiter import HOLD_S, LONGEST_HOLD_S, STALE_HOLD_S, PairArbiter
+from feedhandler.publish.pair_arbiter import HOLD_S, LONGEST_HOLD_S, LOSING_HOLD_S, PairArbiter
 from feedhandler.publish.wire import Header
 
 TOPIC = "mbp-1/AAPL/"
@@ -89,7 +89,7 @@ def test_hole_of_both_is_told_after_the_hold() -> None:
     merge = Merge()
     merge.offer(0, message(1, 5))
     merge.offer(0, message(9, 10, lost=1))
-    merge.take(HOLD_S)
+    merge.take(LOSING_HOLD_S)
     assert merge.numbers == [1, 2, 3, 4, 5, 9, 10]
     assert merge.lost == 1
 
@@ -135,7 +135,9 @@ def test_what_may_be_missing_before_a_restarted_publisher_is_counted() -> None:
     merge = Merge()
     merge.offer(0, message(1, 5))
     merge.offer(1, message(21, 22), joined=20)
-    merge.take(HOLD_S)
+    merge.take(10 * HOLD_S)
+    assert merge.numbers == list(range(1, 6))
+    merge.take(LOSING_HOLD_S)
     assert merge.numbers == [*range(1, 6), 21, 22]
     assert merge.lost == 1
 
@@ -249,6 +251,6 @@ def test_each_number_once_in_order_whatever_the_other_drops(
     for turn in [*order, *[True] * len(good), *[False] * len(bad)]:
         if queues[turn]:
             merge.offer(0 if turn else 1, queues[turn].pop(0), joined=0 if turn else joined)
-    merge.take(STALE_HOLD_S)
+    merge.take(LOSING_HOLD_S)
     assert merge.numbers == list(range(1, at))
     assert merge.lost == 0
