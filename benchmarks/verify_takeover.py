@@ -200,7 +200,7 @@ def verify(
         where = pair.endpoints if transport == "zmq" else [str(run / "live") for run in pair.runs]
         follower = Follower(folder, transport, where, places.prefix)
         try:
-            wait_for(lambda: follower.restarts == 0, "a follower of both", 30.0)
+            wait_for(lambda: follower.restarts == 0, "a follower of both", 90.0)
             for pid in (follower.process.pid, sending.pid):
                 pair.hurry(pid)
             run = Run(pair, sending, follower, kinds, seed)
