@@ -68,10 +68,9 @@ def main() -> None:
             f" {row['ratio']:6.1f} {row['to_live_ms']:11.1f}",
             flush=True,
         )
+    figures = [{name: value for name, value in row.items() if name != "calls_ms"} for row in rows]
+    write_json("snapshot", {"splices": SPLICES, "symbols": 8_000, "cases": figures})
     plot(rows)
-    for row in rows:
-        del row["calls_ms"]
-    write_json("snapshot", {"splices": SPLICES, "symbols": 8_000, "cases": rows})
 
 
 def plot(rows: list[dict[str, Any]]) -> None:
