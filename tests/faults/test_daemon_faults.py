@@ -182,6 +182,27 @@ def test_second_server_is_asked_when_the_first_is_silent(
         working.close()
 
 
+def test_second_server_is_asked_at_once_when_nobody_listens_at_the_first(
+    tmp_path: Path, day: list[bytes], line: Line, exchange: Exchange
+) -> None:
+    """The host's refusal is believed, shown and logged: no time-out of a minute is waited for."""
+    nobody = ("127.0.0.1", free_port())
+    working = RewindServer(SESSION, day, ("127.0.0.1", 0))
+    config = write_config(tmp_path, [line], [nobody, working.address], recovery="timeout_ms = 60000\n")
+    try:
+        with running(config, tmp_path / "run") as daemon:
+            exchange.send(100)
+            exchange.next += 5
+            exchange.send(100)
+            wait_for(lambda: daemon.reader.next_sequence == 206, "everything")
+            refused, answered = daemon.stat()["servers"].values()
+            assert (refused["health"], refused["resting"], refused["refused"]) == (4, 1, 1)
+            assert (answered["health"], answered["resting"], answered["answered"]) == (1, 0, 1)
+            wait_for(lambda: "refused" in daemon.log_path.read_text(), "a line in the log")
+    finally:
+        working.close()
+
+
 def test_damaged_and_foreign_packets_are_counted_and_change_nothing(
     tmp_path: Path, line: Line, exchange: Exchange
 ) -> None:
