@@ -3,7 +3,8 @@
     python -m benchmarks book
     python -m benchmarks.bench_book [--file DAY.itch] [--messages 10000000] [--rounds 7] [--cpu 1]
     python -m benchmarks.bench_book --scaling        # cost against live orders, symbols, levels
-    python -m benchmarks.bench_book --callgrind      # instructions per message, bytes per live order
+    python -m benchmarks.bench_book --callgrind      # instructions per message, bytes per live order,
+                                                     # beside those kept in benchmarks/book_tracked.json
 
 Processor time of the measured thread, file mapped and touched before the clock. Each run of ours is paired
 with a run of itch-book right before it. Table to stdout; JSON, table and plot to benchmarks/results/.
@@ -22,6 +23,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, build, simulated_day, write_json
+
+TRACKED = Path(__file__).parent / "book_tracked.json"
 
 # In bursts: packets that wait in the socket are announced together, 64 messages at a time, as the receive
 # loop does. Alone: each is known only when the one before it is done.
@@ -153,31 +156,42 @@ def plot(rows: dict[str, dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def callgrind(file: Path, cpu: int) -> str:
-    """Instructions per message (two lengths, so that start-up cancels out); bytes per live order."""
+def instructions(driver: Path, file: Path, options: list[str]) -> int:
+    """Instructions per message; of two lengths, so that start-up cancels out."""
+    counts = []
+    for limit in (500_000, 1_500_000):
+        with tempfile.NamedTemporaryFile() as out:
+            command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", str(driver)]
+            done = subprocess.run(
+                [*command, str(file), *options, "--limit", str(limit)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        (count,) = re.findall(r"Collected : (\d+)", done.stderr)
+        counts.append(int(count))
+    return round((counts[1] - counts[0]) / 1e6)
+
+
+def callgrind(file: Path, cpu: int) -> dict[str, int]:
+    """Instructions per message; bytes per live order. The same on every machine with the same compiler."""
     driver = build("book_bench", "-march=x86-64-v3")  # valgrind knows no AVX-512
-    lines = []
-    for name, (_, options) in OURS.items():
-        counts = []
-        for limit in (500_000, 1_500_000):
-            with tempfile.NamedTemporaryFile() as out:
-                command = [
-                    "valgrind",
-                    "--tool=callgrind",
-                    f"--callgrind-out-file={out.name}",
-                    str(driver),
-                    str(file),
-                ]
-                done = subprocess.run(
-                    [*command, *options, "--limit", str(limit)], check=True, capture_output=True, text=True
-                )
-            (count,) = re.findall(r"Collected : (\d+)", done.stderr)
-            counts.append(int(count))
-        lines.append(f"{name}: {(counts[1] - counts[0]) / 1e6:.0f} instructions per message")
+    found = {
+        f"{name}: instructions per message": instructions(driver, file, options)
+        for name, (_, options) in OURS.items()
+    }
     for limit in (1_000_000, 5_000_000):
         run = measure(build("book_bench"), file, ["--packet", "4096", "--limit", str(limit)], cpu)
-        per_order = run["rss_kib"] * 1024 / max(run["orders"], 1)
-        lines.append(f"{run['orders']:,.0f} live orders: {per_order:.0f} bytes each, whole process growth")
+        name = f"bytes per order of {run['orders']:,.0f} live ones"
+        found[name] = round(run["rss_kib"] * 1024 / max(run["orders"], 1))
+    return found
+
+
+def tracked(found: dict[str, int]) -> str:
+    """Each figure beside the one that is kept in the repository, if it is of the same input."""
+    kept = json.loads(TRACKED.read_text())
+    lines = ["| | now | kept |", "|---|---|---|"]
+    lines += [f"| {name} | {value} | {kept.get(name, '')} |" for name, value in found.items()]
     return "\n".join(lines)
 
 
@@ -210,10 +224,11 @@ def plot_scaling(found: dict[str, dict[str, float]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(found), figsize=(12, 3.5), sharey=True)
+    most = max(max(values.values()) for values in found.values())
     for axes, (dimension, values) in zip(panels, found.items(), strict=True):
         axes.plot([int(value) for value in values], list(values.values()), marker="o")
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * most)
         axes.set_xlabel({"orders": "live orders", "symbols": "symbols", "levels": "levels a side"}[dimension])
     panels[0].set_ylabel("nanoseconds per message")
     figure.tight_layout()
@@ -236,15 +251,15 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     driver = build("book_bench")
     if options.scaling:
-        found = scaling(driver, options.cpu, max(1, options.rounds // 2))
-        (RESULTS / "book_scaling.json").write_text(json.dumps(found, indent=1))
-        plot_scaling(found, RESULTS / "book_scaling.png")
+        curves = scaling(driver, options.cpu, max(1, options.rounds // 2))
+        (RESULTS / "book_scaling.json").write_text(json.dumps(curves, indent=1))
+        plot_scaling(curves, RESULTS / "book_scaling.png")
         return
     file = options.file or simulated_day(options.messages, options.symbols)
     if options.callgrind:
-        text = callgrind(file, options.cpu)
-        print(text)
-        (RESULTS / "book_instructions.txt").write_text(text + "\n")
+        found = callgrind(file, options.cpu)
+        print(tracked(found))
+        (RESULTS / "book_tracked.json").write_text(json.dumps(found, indent=1) + "\n")
         return
     pairs = compare(driver, file, options.messages, options.rounds, options.cpu)
     rows = summarize(pairs)

@@ -68,30 +68,39 @@ struct Options {
     bench::Flow flow;
 };
 
+// The next messages of the file, at most `out.size()`; moves `p` behind them.
+std::size_t cut(const std::uint8_t*& p, const std::uint8_t* end, std::span<Message> out) {
+    std::size_t count = 0;
+    while (count < out.size() && p + 2 <= end) {
+        const std::uint16_t length = decode::be16(p);
+        if (length == 0 || p + 2 + length > end) {
+            p = end;
+            break;
+        }
+        out[count++] = {p + 2, length};
+        p += 2 + length;
+    }
+    return count;
+}
+
 template <class Normalizer>
 std::size_t run(Normalizer& normalizer, const File& file, const Options& options) {
-    const std::size_t window = options.burst ? record::LookAhead::batch : options.packet;
-    std::vector<Message> messages(window);
+    std::vector<Message> messages(options.burst ? lookahead_messages : options.packet);
     const std::uint8_t* p = file.data;
     const std::uint8_t* end = p + file.size;
     std::size_t total = 0;
     while (p + 2 <= end && total < options.limit) {
-        std::size_t count = 0;
-        while (count < window && p + 2 <= end) {
-            const std::uint16_t length = decode::be16(p);
-            if (length == 0 || p + 2 + length > end) {
-                p = end;
-                break;
+        const std::span<const Message> cut_out(messages.data(), cut(p, end, messages));
+        if (!options.burst) {
+            normalizer.on_messages(total + 1, cut_out, 0, TimestampKind::none);
+        } else {
+            normalizer.on_lookahead(cut_out);
+            for (std::size_t at = 0; at < cut_out.size(); at += options.packet) {
+                const auto packet = cut_out.subspan(at, std::min(options.packet, cut_out.size() - at));
+                normalizer.on_messages(total + at + 1, packet, 0, TimestampKind::none);
             }
-            messages[count++] = {p + 2, length};
-            p += 2 + length;
         }
-        if (options.burst) normalizer.on_lookahead({messages.data(), count});
-        for (std::size_t at = 0; at < count; at += options.packet) {
-            const std::span<const Message> packet(messages.data() + at, std::min(options.packet, count - at));
-            normalizer.on_messages(total + at + 1, packet, 0, TimestampKind::none);
-        }
-        total += count;
+        total += cut_out.size();
     }
     return total;
 }
