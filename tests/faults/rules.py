@@ -51,7 +51,7 @@ class Judge:
             getattr(self, f"on_{kind}")(ns, *what, follower)
 
     def missing(self) -> bool:
-        """Whether a hole is open: one of which a part was given up counts as over, as nothing tells its end."""
+        """Whether a hole is open. One given up in part may be or not: nothing tells its end."""
         return bool(self.holes.keys() - self.damaged)
 
     # ---- states
@@ -66,7 +66,7 @@ class Judge:
             assert not self.lost, "LIVE although messages were lost for good"
             assert not self.loading, "LIVE while a snapshot is loaded: messages wait for it"
         elif state == "RECOVERING":
-            assert missing, "RECOVERING with nothing to recover"
+            assert missing or self.damaged, "RECOVERING with nothing to recover"
             assert not self.lost, "STALE dominates RECOVERING"
         elif state == "STALE":
             assert self.lost, "STALE with nothing lost"
@@ -166,7 +166,7 @@ class Judge:
             assert self.lost
             assert not self.loading
         else:
-            assert self.missing()
+            assert self.missing() or self.damaged
 
     # ---- snapshots
 

@@ -53,7 +53,7 @@ whens = st.sampled_from(["burst", "start", "end"])
 causes = st.sampled_from(["loss", "loss", "late start", "late beginning"])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(hits, kinds, snapshots, whens, causes)
 def test_any_faults_end_as_the_rules_say_and_no_book_is_wrong(
     hits: list[Fault], kinds: list[str], snapshot: str, when: str, cause: str
