@@ -54,6 +54,8 @@ class Arbiter:
 
     def on_snapshot_failed(self, now_ns: int) -> list: ...
 
+    def let_session_go(self) -> None: ...
+
     def counters(self) -> dict: ...
 
     def history(self) -> list: ...
@@ -493,8 +495,10 @@ def capture_groups(data: object) -> dict:
 class ReplayInput:
     """A file as input; scan() first."""
 
-    def scan(self, midnight_ns: int) -> None:
-        """First reading: sessions, numbers, how the file ends."""
+    def scan(self, midnights: Sequence[int]) -> None:
+        """
+        First reading: sessions, numbers, how the file ends. `midnights` in UTC ns, in order: of a BinaryFILE's day, or of all days of a capture.
+        """
 
     def input_end(self) -> dict:
         """How the file ended."""
@@ -514,8 +518,10 @@ class Replay(ReplayInput):
 
     def __init__(self, data: object, *, binary: bool, groups: Sequence[tuple[str, int]], lines: int, drop: float, duplicate: float, reorder: float, corrupt: float, drop_burst: float, rewind: bool, snapshot: bool = False, drop_rewind: float, attempts: int, seed: int, schema_mask: int, keep_records: bool, symbols: Sequence[str], begin_ns: int = -9223372036854775808, end_ns: int = 9223372036854775807, publisher_id: int = 2, exchange: str = 'XNAS') -> None: ...
 
-    def start(self, midnight_ns: int) -> None:
-        """Sets the pipeline up; `midnight_ns` of the trading day, UTC."""
+    def start(self, midnights: Sequence[int]) -> None:
+        """
+        Sets the pipeline up; `midnights` in UTC ns, in order: of the trading day, or of all days that sessions may begin on.
+        """
 
     def step(self, packets: int, until_ns: int, bytes: int) -> bool:
         """

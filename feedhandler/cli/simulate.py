@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from feedhandler import _core
 from feedhandler.errors import UsageError
+from feedhandler.exchange_time import day_of
 from feedhandler.simulate import NetworkSettings, Transmission, write_binaryfile, write_pcap
-from feedhandler.simulate.file import EXCHANGE_ZONE, is_capture
+from feedhandler.simulate.file import is_capture
 from feedhandler.simulate.options import (
     FAULTS,
     MOST_SYMBOLS,
@@ -166,7 +166,7 @@ def to_file(output: Path, options: dict[str, Any]) -> dict[str, object]:
     """Write the day; returns the summary."""
     messages = options["messages"] or DEFAULT_MESSAGES
     exchange = _core.Exchange(messages, checked_symbols(messages, options["symbols"]), options["seed"])
-    day = options["day"].date() if options["day"] else datetime.now(EXCHANGE_ZONE).date()
+    day = options["day"].date() if options["day"] else day_of(time.time_ns())
     lines, session = parse_lines(options["send"]), checked_session(options["session"])
     summary: dict[str, object] = {"output": str(output)}
     started = time.monotonic()

@@ -4,14 +4,13 @@ import datetime
 import os
 import time
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon._host_network import device_names, is_here
 from feedhandler.errors import RunError, UsageError
+from feedhandler.exchange_time import day_of, midnight_ns
 
-EXCHANGE_TIME = ZoneInfo("America/New_York")
 MOST_PASSWORD = 10  # characters, SoupBinTCP
 LONGEST_RUN_DAYS = 1000
 """For so long a daemon knows the calendar; it is worked out at the start."""
@@ -90,15 +89,9 @@ def trading_days(setting: str) -> list[tuple[int, int]]:
     if setting:
         days = [datetime.date.fromisoformat(setting)]
     else:
-        today = datetime.datetime.now(EXCHANGE_TIME).date()
+        today = day_of(time.time_ns())
         days = [today + datetime.timedelta(days=n) for n in range(LONGEST_RUN_DAYS)]
     return [(midnight_ns(day), int(day.strftime("%Y%m%d"))) for day in days]
-
-
-def midnight_ns(day: datetime.date) -> int:
-    """Return UTC ns of 00:00 exchange time."""
-    start = datetime.datetime.combine(day, datetime.time(), EXCHANGE_TIME)
-    return round(start.timestamp()) * 1_000_000_000
 
 
 def _check_host(config: Config) -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from feedhandler import _core
 from feedhandler.errors import UsageError
+from feedhandler.exchange_time import day_of, days_of_hours, midnight_ns
 from feedhandler.journal.segments import Segment, segments
-from feedhandler.replay.options import day_of, midnight_ns
 from feedhandler.replay.source import Source, open_segments, open_source
-
-_HOUR_NS = 3_600_000_000_000
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ class Input:
 def _days_in(source: Source) -> list[date]:
     if source.kind == "binary":
         return []
-    hours = _core.capture_groups(source.data)["hours"]
-    return sorted({day_of(hour * _HOUR_NS) for hour in hours})
+    return days_of_hours(_core.capture_groups(source.data)["hours"])
 
 
 def _days_of_segments(name: str, found: list[Segment]) -> list[Day]:

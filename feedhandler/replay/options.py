@@ -4,11 +4,9 @@ import ipaddress
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
 
 from feedhandler.errors import UsageError
 
-EXCHANGE_ZONE = ZoneInfo("America/New_York")
 SCHEMAS = (
     "mbo",
     "mbp-1",
@@ -121,14 +119,3 @@ def parse_symbols(option: str, text: str) -> tuple[str, ...]:
                 f'{option}: "{text}": "{symbol}" is not a symbol of 1 to 8 characters; use A,B,C'
             )
     return tuple(dict.fromkeys(symbols))
-
-
-def midnight_ns(day: date) -> int:
-    """Return UTC nanoseconds of 00:00 exchange time (America/New_York) of the trading day."""
-    midnight = datetime(day.year, day.month, day.day, tzinfo=EXCHANGE_ZONE)
-    return int(midnight.timestamp()) * 1_000_000_000
-
-
-def day_of(ts_ns: int) -> date:
-    """Return the trading day that a time in UTC nanoseconds lies in."""
-    return datetime.fromtimestamp(ts_ns // 1_000_000_000, tz=EXCHANGE_ZONE).date()

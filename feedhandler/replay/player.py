@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from feedhandler import _core
 from feedhandler.config._models import PUBLISHERS
 from feedhandler.errors import UsageError
+from feedhandler.exchange_time import days_of_hours, midnight_ns
 from feedhandler.replay import pace
-from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions, day_of, midnight_ns
+from feedhandler.replay.options import SCHEMAS, Group, ReplayOptions
 from feedhandler.replay.source import Source
 
 EPOCH_DAY = date(1970, 1, 1)
@@ -36,10 +37,14 @@ class RecordSink(Protocol):
 
 @dataclass(frozen=True)
 class Lines:
-    """How the input is offered: the group of each line (a BinaryFILE has none), and how many lines."""
+    """How the input is offered: the group of each line (a BinaryFILE has none), and how many lines.
+
+    `days`: all that a capture has packets of.
+    """
 
     groups: tuple[Group, ...]
     count: int
+    days: tuple[date, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def choose_lines(source: Source, options: ReplayOptions) -> Lines:
     found = _core.capture_groups(source.data)
     seen = [(address, port) for address, port, *_ in found["groups"]]
     there = _what_is_there(seen, found["unknown_link"])
+    days = tuple(days_of_hours(found["hours"]))
     groups = options.groups
     if not groups:
         groups = tuple(
@@ -74,15 +80,15 @@ def choose_lines(source: Source, options: ReplayOptions) -> Lines:
         if (address, port) not in seen:
             raise UsageError(f'--group: "{address}:{port}": no datagram for it in "{source.path}"{there}')
     if len(groups) == 1:
-        return Lines(groups, options.lines or 1)
+        return Lines(groups, options.lines or 1, days)
     if options.lines == 1:
-        return Lines(groups[:1], 1)
+        return Lines(groups[:1], 1, days)
     if len(groups) > _core.MAX_LINES:
         raise UsageError(
             f'FILE: "{source.path}" has {len(groups)} groups of MoldUDP64, at most {_core.MAX_LINES} are '
             "lines of one feed: use --group"
         )
-    return Lines(groups, len(groups))
+    return Lines(groups, len(groups), days)
 
 
 def _what_is_there(seen: list[Group], unknown_link: int) -> str:
@@ -175,22 +181,19 @@ class Player:
             keep_records=sink is not None,
             symbols=list(options.symbols),
         )
-        self._replay.scan(midnight_ns(options.trading_day or EPOCH_DAY))
+        given = [options.trading_day] if options.trading_day else []
+        own = list(self.lines.days) or given or [EPOCH_DAY]
+        self._replay.scan([midnight_ns(day) for day in own])
         if source.kind != "binary" and not self._replay.sessions:
             raise NothingToPlayError(
                 f'FILE: "{source.path}" has no well-formed MoldUDP64 packet in the groups chosen'
             )
-        self.trading_day = options.trading_day or self._day_of_input()
-        self._replay.start(midnight_ns(self.trading_day))
-        self.notes += source_notes(source, self._replay.input_end())
-
-    def _day_of_input(self) -> date:
-        if self.source.kind == "binary":
+        if source.kind == "binary" and not given:
             self.notes.append(
                 "--date: not given for a BinaryFILE, which has no date: times count from 1970-01-01"
             )
-            return EPOCH_DAY
-        return day_of(self._replay.first_ns)
+        self._replay.start([midnight_ns(day) for day in given or own])
+        self.notes += source_notes(source, self._replay.input_end())
 
     def play(self, speed: float | None = None, progress: Callable[[int, int], None] | None = None) -> Played:
         """Play everything; `speed` 1 is the original pace, None as fast as possible.

@@ -10,8 +10,9 @@ from typing import Any
 
 from feedhandler import _core
 from feedhandler.errors import RunError, UsageError
+from feedhandler.exchange_time import midnight_ns
 from feedhandler.replay import pace
-from feedhandler.replay.options import Group, ReplayOptions, midnight_ns, parse_group
+from feedhandler.replay.options import Group, ReplayOptions, parse_group
 from feedhandler.replay.player import EPOCH_DAY, choose_lines, source_failures, source_notes
 from feedhandler.replay.source import Source
 from recovery.limits import Rate
@@ -86,7 +87,8 @@ class Sender:
             drop_burst=faults.drop_burst,
             seed=options.seed,
         )
-        self._packets.scan(midnight_ns(options.trading_day or EPOCH_DAY))
+        days = [options.trading_day or EPOCH_DAY] if source.kind == "binary" else lines.days
+        self._packets.scan([midnight_ns(day) for day in days])
         if not self._packets.sessions:
             raise UsageError(
                 f'FILE: "{source.path}" has no well-formed MoldUDP64 packet in the groups chosen'

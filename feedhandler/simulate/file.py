@@ -3,17 +3,16 @@
 import contextlib
 import gzip
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import IO, cast
-from zoneinfo import ZoneInfo
 
 from feedhandler import _core
 from feedhandler.errors import RunError
+from feedhandler.exchange_time import midnight_ns
 from feedhandler.simulate.network import group_number
 from feedhandler.simulate.options import Line
 
-EXCHANGE_ZONE = ZoneInfo("America/New_York")
 _BATCH = 1 << 20  # bytes
 
 Progress = Callable[[int], None]  # called with the messages written so far
@@ -71,9 +70,8 @@ def write_pcap(
 
     Raises RunError when the file cannot be written.
     """
-    midnight = datetime.combine(day, time(), EXCHANGE_ZONE)
     groups = [(group_number(line.group), line.port) for line in lines]
-    encoder = _core.PcapEncoder(exchange, session, groups, int(midnight.timestamp()) * 1_000_000_000)
+    encoder = _core.PcapEncoder(exchange, session, groups, midnight_ns(day))
     with open_output(path) as file:
         while batch := encoder.next(_BATCH):
             file.write(batch)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedhandler.daemon._feed import midnight_ns
+from feedhandler.exchange_time import midnight_ns
 from tests.support.daemon import COMMAND, environment, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_port

@@ -17,7 +17,7 @@ from feedhandler.cli import main
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.journal.segments import PACKED, PLAIN, segment_path
 from tests.support.model_dialect import modified
-from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, simulated, udp
+from tests.support.replay_files import GROUP_A, GROUP_B, link, messages_of, mold, mold_end, pcap, udp
 
 Run = Callable[..., tuple[int, str, str]]
 ALL = ("mbo", "mbp-1", "mbp-10", "trades", "status", "imbalance", "definition")
@@ -35,16 +35,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(ended.value.code or 0), captured.out, captured.err
 
     return call
-
-
-def messages_of(count: int, seed: int = 1) -> list[bytes]:
-    """Return the messages of a simulated day."""
-    data, out, at = simulated(count, symbols=20, seed=seed), [], 0
-    while at < len(data):
-        (length,) = struct.unpack_from(">H", data, at)
-        out.append(data[at + 2 : at + 2 + length])
-        at += 2 + length
-    return [message for message in out if message]
 
 
 def day_of_packets(messages: list[bytes], session: bytes, midnight_ns: int) -> list[tuple[int, bytes]]:
@@ -69,7 +59,7 @@ MIDNIGHTS = {  # around the end of daylight saving, UTC
 @pytest.fixture(scope="module")
 def two_days() -> dict[str, list[bytes]]:
     """Return the messages of a Friday and the Monday after it."""
-    return {day: messages_of(1500, seed) for seed, day in enumerate(MIDNIGHTS, 1)}
+    return {day: messages_of(1500, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +112,62 @@ def test_each_trading_day_has_its_own_files_as_a_replay_of_it_alone_gives(
             path = tmp_path / "out" / f"xnas-itch-{day.replace('-', '')}.{schema}.dbn.zst"
             assert records_of(path) == expected[schema], (day, schema)
             assert expected[schema]
+
+
+@pytest.mark.parametrize(
+    ("day", "begin", "end"),
+    [
+        ("2026-03-08", "2026-03-08T05:00", "2026-03-09T04:00"),
+        ("2026-11-01", "2026-11-01T04:00", "2026-11-02T05:00"),
+        ("2026-06-15", "2026-06-15T04:00", "2026-06-16T04:00"),
+    ],
+)
+@pytest.mark.parametrize("as_journal", [False, True])
+def test_day_of_23_24_or_25_hours_has_the_packets_from_its_midnight_to_the_next(
+    run: Run, tmp_path: Path, day: str, begin: str, end: str, as_journal: bool
+) -> None:
+    """To the nanosecond: the last of the day before, the first and the last of it, the first of the next."""
+    first, after = (int(datetime.fromisoformat(f"{at}+00:00").timestamp()) * 10**9 for at in (begin, end))
+    message = messages_of(1)[0]
+    frames = [
+        (at, link(udp(mold(number, [message], session))))
+        for at, session, number in (
+            (first - 1, b"BEFORE    ", 1),
+            (first, b"THE DAY   ", 1),
+            (after - 1, b"THE DAY   ", 2),
+            (after, b"AFTER     ", 1),
+        )
+    ]
+    source = tmp_path / "journal"
+    if as_journal:
+        source.mkdir()
+        for part in (frames[:1], frames[1:3], frames[3:]):
+            segment_path(source, "live", part[0][0]).with_suffix("").write_bytes(pcap(part))
+    else:
+        source.write_bytes(pcap(frames))
+    status, out, err = run("export", source, "-o", tmp_path / "out", "--json")
+    assert (status, err) == (0, "")
+    days = json.loads(out)["days"]
+    assert [exported["messages"] for exported in days] == [1, 2, 1]
+    assert days[1]["date"] == day
+
+
+def test_session_of_one_name_on_two_days_is_exported_for_each(run: Run, tmp_path: Path) -> None:
+    """An exchange that begins again at number 1 under the name of the day before."""
+    path = tmp_path / "twice.pcap"
+    days = {day: messages_of(300, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
+    path.write_bytes(
+        pcap(
+            [f for day, messages in days.items() for f in day_of_packets(messages, b"S" * 10, MIDNIGHTS[day])]
+        )
+    )
+    status, out, err = run("export", path, "-o", tmp_path / "out", "--json", "--schema", "mbo")
+    assert (status, err) == (0, "")
+    for exported, (day, messages) in zip(json.loads(out)["days"], days.items(), strict=True):
+        assert (exported["date"], exported["messages"]) == (day, len(messages))
+        records = np.frombuffer(records_of(Path(exported["files"][0])), DTYPES["mbo"])
+        times = {MIDNIGHTS[day] + int.from_bytes(message[5:11]) for message in messages}
+        assert set(records["ts_event"].tolist()) <= times
 
 
 def test_databento_reads_the_files_unmodified(run: Run, journal: Path, tmp_path: Path) -> None:

@@ -648,6 +648,153 @@ def test_configured_session_is_never_left() -> None:
     assert arbiter.counters()["lines"][0]["foreign_session"] == 2
 
 
+def all_down(arbiter: _core.Arbiter, now: int = NOW + 3 * SECOND) -> int:
+    """Let both lines fall silent; give the time."""
+    assert arbiter.on_timer(now) == [("line_down", 0), ("line_down", 1)]
+    return now
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("first", [packet(1, 2), heartbeat(1)])
+def test_number_1_again_after_all_lines_were_down_starts_the_session_anew(first: bytes, ended: bool) -> None:
+    """The exchange began again under the same name: the books of before are cleared, nothing is late."""
+    arbiter = started(9)
+    if ended:
+        arbiter.on_packet(0, end_of_session(10), NOW)
+    now = all_down(arbiter)
+    trace = arbiter.on_packet(0, first, now)
+    delivered = [messages(1, 2)] if first == packet(1, 2) else []
+    state = [("state", "ENDED", "LIVE")] if ended else []
+    assert trace == [("line_up", 0), ("clear", 0), ("session_start", SESSION, 1), *state, *delivered]
+    if not delivered:
+        assert arbiter.on_packet(0, packet(1, 2), now) == [messages(1, 2)]
+    assert arbiter.on_packet(1, packet(1, 4), now) == [("line_up", 1), messages(3, 2)]
+    assert (arbiter.state, arbiter.next_sequence) == ("LIVE", 5)
+    counters = arbiter.counters()["lines"]
+    assert [line["late"] for line in counters] == [0, 2]
+    assert [line["missing"] for line in counters] == [2, 9]  # of the second run; of the first
+
+
+def test_sequence_restart_with_a_hole_open_gives_the_hole_up_first() -> None:
+    """What the first run still owed is lost; nothing of it reaches the books of the second."""
+    arbiter = started(3, servers=1, arbitration_ns=10 * SECOND)
+    arbiter.on_packet(0, packet(6, 2), NOW)
+    now = all_down(arbiter)
+    assert arbiter.on_packet(0, packet(1, 1), now) == [
+        ("line_up", 0),
+        ("gap_lost", 4, 5),
+        STALE,
+        ("clear", 5),
+        messages(6, 2),
+        ("clear", 0),
+        ("session_start", SESSION, 1),
+        ("state", "STALE", "LIVE"),
+        messages(1, 1),
+    ]
+    assert arbiter.on_reply(0, packet(4, 2), now) == []
+    gaps = arbiter.counters()["gaps"]
+    assert (gaps["open"], gaps["unrecovered"], arbiter.held) == (0, 2, 0)
+
+
+def test_sequence_restart_of_which_the_first_packet_but_one_is_lost_is_recovered() -> None:
+    """The hole of the new run is asked for in the new run's numbers."""
+    arbiter = started(9, arbitration_ns=0)
+    now = all_down(arbiter)
+    arbiter.on_packet(0, packet(1, 1), now)
+    assert arbiter.on_packet(0, packet(4, 1), now) == [("gap_open", 2, 3), RECOVERING, request(0, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("why", "line", "late"),
+    [
+        ("a line still speaks", 0, packet(1, 2)),
+        ("the line lags: it never brought a message", 1, packet(1, 2)),
+        ("it is not number 1", 0, packet(2, 2)),
+        ("it is all that there was", 0, packet(1, 9)),
+        ("an end of session begins nothing", 0, end_of_session(1)),
+    ],
+)
+def test_late_copies_start_nothing_anew(why: str, line: int, late: bytes) -> None:
+    """Late they are, however late: the books stay as they are."""
+    arbiter = started(9)
+    if why == "a line still speaks":
+        arbiter.on_packet(1, heartbeat(10), NOW + 2 * SECOND)
+        assert arbiter.on_timer(NOW + 3 * SECOND) == [("line_down", 0)]
+    else:
+        all_down(arbiter)
+    trace = arbiter.on_packet(line, late, NOW + 3 * SECOND)
+    assert [entry for entry in trace if entry[0] != "line_up"] == []
+    assert (arbiter.state, arbiter.next_sequence) == ("LIVE", 10)
+
+
+def test_other_session_starts_without_an_end_once_the_old_one_is_let_go() -> None:
+    """Its day is over and its lines are silent: what it owed is lost, the other one starts at number 1."""
+    arbiter = started(3, arbitration_ns=10 * SECOND)
+    arbiter.on_packet(0, packet(6, 1), NOW)
+    now = all_down(arbiter)
+    assert arbiter.on_packet(0, packet(1, 2, OTHER), now) == []
+    arbiter.let_session_go()
+    assert arbiter.on_packet(0, packet(1, 2, OTHER), now) == [
+        ("line_up", 0),
+        ("gap_lost", 4, 5),
+        STALE,
+        ("clear", 5),
+        messages(6, 1),
+        ("clear", 0),
+        ("session_start", OTHER, 1),
+        ("state", "STALE", "LIVE"),
+        messages(1, 2),
+    ]
+    assert arbiter.on_packet(1, packet(7, 1), now) == []
+    assert [line["foreign_session"] for line in arbiter.counters()["lines"]] == [1, 1]
+
+
+def test_session_that_was_let_go_and_speaks_again_is_kept() -> None:
+    """A line that comes back with it takes the permission away: a stray of another session is foreign."""
+    arbiter = started(3)
+    now = all_down(arbiter)
+    arbiter.let_session_go()
+    arbiter.on_packet(0, packet(4, 1), now)
+    assert arbiter.on_packet(1, packet(1, 1, OTHER), now) == []
+    assert arbiter.on_packet(0, packet(5, 1), now) == [messages(5, 1)]
+
+
+def test_configured_session_that_was_let_go_starts_anew_but_gives_way_to_no_other() -> None:
+    """The same rule as for its end."""
+    arbiter = started(9, session="SESSION001")
+    now = all_down(arbiter)
+    arbiter.let_session_go()
+    assert arbiter.on_packet(0, packet(1, 1, OTHER), now) == []
+    assert ("session_start", SESSION, 1) in arbiter.on_packet(1, packet(1, 1), now)
+
+
+def test_rollover_while_a_snapshot_is_loaded_drops_it() -> None:
+    """The books it brings are those of the session that is left."""
+    arbiter = _core.Arbiter(lines=2, snapshot=True, line_down_ns=3 * SECOND)
+    arbiter.on_timer(NOW)
+    assert arbiter.on_packet(0, packet(5, 2), NOW) == [
+        ("session_start", SESSION, 5),
+        messages(5, 2),
+        ("snapshot_begin", 7),
+        ("start_snapshot",),
+    ]
+    assert arbiter.on_packet(0, packet(7, 2), NOW) == []  # held for the splice
+    now = all_down(arbiter)
+    arbiter.let_session_go()
+    trace = arbiter.on_packet(0, packet(1, 1, OTHER), now)
+    assert trace == [
+        ("line_up", 0),
+        ("snapshot_end", 0),
+        messages(7, 2),
+        ("clear", 0),
+        ("session_start", OTHER, 1),
+        ("state", "STARTING", "LIVE"),
+        messages(1, 1),
+    ]
+    assert arbiter.on_snapshot(7, now) == []
+    assert arbiter.state == "LIVE"
+
+
 def test_damaged_packet_of_another_session_is_malformed_not_foreign() -> None:
     """Malformed is counted whatever the session."""
     arbiter = started(3)

@@ -78,8 +78,9 @@ class Replay : public ReplayInput {
         settings_.runner.timestamp_kind = is_binary() ? TimestampKind::none : TimestampKind::kernel;
     }
 
-    void start(std::int64_t midnight_ns) {
-        normalizer_settings_.midnight_ns = midnight_ns;
+    void start(const replay::Midnights& midnights) {
+        if (midnights.empty()) throw nb::value_error("midnights: at least one is needed");
+        settings_.runner.midnights = midnights;
         normalizer_settings_.symbols = settings_.symbols;
         normalizer_settings_.publisher_id = settings_.publisher_id;
         normalizer_settings_.exchange = settings_.exchange;
@@ -87,7 +88,6 @@ class Replay : public ReplayInput {
         records_ = std::make_unique<replay::RecordBuffers>(settings_.schema_mask, settings_.keep_records);
         normalizer_ = std::make_unique<replay::Runner::Normalizer>(*records_, books_file_->data(),
                                                                    normalizer_settings_);
-        settings_.runner.midnight_ns = midnight_ns;
         runner_ = std::make_unique<replay::Runner>(input(), scanned(), settings_.runner, counters_,
                                                    *normalizer_, *records_);
     }
@@ -199,8 +199,9 @@ void register_replay(nb::module_& m) {
           "first, multicast)], "
           "`unknown_link` frames of link types that are not read, `hours` since 1970 UTC that have frames.");
     nb::class_<ReplayInput>(m, "ReplayInput", "A file as input; scan() first.")
-        .def("scan", &ReplayInput::scan, "midnight_ns"_a,
-             "First reading: sessions, numbers, how the file ends.")
+        .def("scan", &ReplayInput::scan, "midnights"_a,
+             "First reading: sessions, numbers, how the file ends. `midnights` in UTC ns, in order: of a "
+             "BinaryFILE's day, or of all days of a capture.")
         .def("input_end", &ReplayInput::input_end, "How the file ended.")
         .def_prop_ro("sessions", &ReplayInput::sessions, "(session, first number, end) of every session.")
         .def_prop_ro("packets", [](const ReplayInput& r) { return r.scanned().packets; })
@@ -232,8 +233,9 @@ void register_replay(nb::module_& m) {
             "seed"_a, "schema_mask"_a, "keep_records"_a, "symbols"_a,
             "begin_ns"_a = replay::Period{}.begin_ns, "end_ns"_a = replay::Period{}.end_ns,
             "publisher_id"_a = 2, "exchange"_a = "XNAS")
-        .def("start", &Replay::start, "midnight_ns"_a,
-             "Sets the pipeline up; `midnight_ns` of the trading day, UTC.")
+        .def("start", &Replay::start, "midnights"_a,
+             "Sets the pipeline up; `midnights` in UTC ns, in order: of the trading day, or of all days that "
+             "sessions may begin on.")
         .def("step", &Replay::step, "packets"_a, "until_ns"_a, "bytes"_a,
              "Plays at most `packets`, none later than `until_ns`, until `bytes` of records wait. False when "
              "all "

@@ -117,6 +117,7 @@ class TracedArbiter {
         arbiter_.on_snapshot_failed(now_ns);
         return take();
     }
+    void let_session_go() { arbiter_.let_session_go(); }
     std::int64_t next_deadline() const { return arbiter_.next_deadline(); }
     const char* state() const { return state_name(arbiter_.state()); }
     std::uint64_t next_sequence() const { return arbiter_.next_sequence(); }
@@ -232,6 +233,7 @@ void register_sequence(nb::module_& m) {
         .def("on_snapshot", &TracedArbiter::on_snapshot, "number"_a, "now_ns"_a)
         .def("on_image", &TracedArbiter::on_image, "first_to_apply"_a, "now_ns"_a)
         .def("on_snapshot_failed", &TracedArbiter::on_snapshot_failed, "now_ns"_a)
+        .def("let_session_go", &TracedArbiter::let_session_go)
         .def("counters", &TracedArbiter::counters)
         .def("history", &TracedArbiter::history)
         .def_prop_ro("next_deadline", &TracedArbiter::next_deadline)

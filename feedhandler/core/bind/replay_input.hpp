@@ -78,10 +78,11 @@ class ReplayInput {
         capture_ = std::make_unique<replay::CaptureInput>(buffer_.bytes(), std::move(parsed), period);
     }
 
-    // `midnight_ns`: of the trading day of a BinaryFILE; captures tell their own time.
-    void scan(std::int64_t midnight_ns) {
-        if (is_binary_) binary_ = std::make_unique<replay::BinaryInput>(buffer_.bytes(), midnight_ns);
-        replay::Scanner scanner(input());
+    // `midnights`: of the trading day of a BinaryFILE; of all days of a capture, which tells its own time.
+    void scan(const replay::Midnights& midnights) {
+        if (midnights.empty()) throw nb::value_error("midnights: at least one is needed");
+        if (is_binary_) binary_ = std::make_unique<replay::BinaryInput>(buffer_.bytes(), midnights[0]);
+        replay::Scanner scanner(input(), midnights);
         run_interruptibly([&] { return scanner.step(packets_at_once); });
         scan_ = scanner.finish();
         if (is_binary_ && scan_.sessions.empty()) {

@@ -103,7 +103,8 @@ class Feed {
           source_(settings.lines, settings.spin),
           requests_(settings.servers),
           pipeline_(settings.sequence, counters_, normalizer_, *this),
-          midnight_ns_(settings.normalizer.midnight_ns) {
+          midnight_ns_(settings.normalizer.midnight_ns),
+          day_ends_ns_(trading_days_.size() > 1 ? trading_days_[1].midnight_ns : sequence::never_ns) {
         if (settings.snapshot) loader_.emplace(*settings.snapshot);
     }
     Feed(const Feed&) = delete;
@@ -149,6 +150,8 @@ class Feed {
     }
     void on_datagram(const Datagram& d, std::int64_t now_ns) {
         now_ns_ = now_ns;
+        if (now_ns >= day_ends_ns_ && untouched()) [[unlikely]]
+            set_trading_day(now_ns);
         if (journal_ != nullptr) journal_->ring().put(d);
         if (d.line < first_server_line) [[likely]] {
             pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
@@ -180,7 +183,7 @@ class Feed {
     // ---- called by the pipeline
 
     void on_event(const Event& event) {
-        if (event.type == EventType::session_start) on_session_start(event.ts_ns);
+        if (event.type == EventType::session_start) on_session_start(event);
         channel_.publish(event, static_cast<std::uint32_t>(pipeline_.arbiter().next_sequence()));
         events_.push(event);
         counters_due_ns_ = 0;  // counters and gap history follow an event at once
@@ -211,15 +214,20 @@ class Feed {
                                                        origins_of(settings.lines, settings.servers));
     }
 
-    void on_session_start(std::int64_t now_ns) {
-        set_trading_day(now_ns);
+    // Has the session no message yet? Its heartbeats may begin before its day does.
+    bool untouched() const { return pipeline_.arbiter().known_sequence() == session_first_; }
+
+    void on_session_start(const Event& event) {
+        session_first_ = event.first;
+        set_trading_day(event.ts_ns);
         if (!pipeline_.arbiter().restarting()) restart_.end();
     }
 
     void set_trading_day(std::int64_t now_ns) {
-        const auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
-        if (later == trading_days_.begin()) return;
+        auto later = std::ranges::upper_bound(trading_days_, now_ns, {}, &TradingDay::midnight_ns);
+        if (later == trading_days_.begin()) ++later;  // the day configured is still to come
         const TradingDay& day = *std::prev(later);
+        day_ends_ns_ = later == trading_days_.end() ? sequence::never_ns : later->midnight_ns;
         normalizer_.set_midnight(midnight_ns_ = day.midnight_ns);
         channel_.set_trading_day(day.midnight_ns, day.date);
     }
@@ -317,6 +325,7 @@ class Feed {
         }
         for (std::size_t i = 0; i < source_.line_count(); ++i)
             counters_.lines[i].kernel_drops = source_.stats(i).kernel_drops;
+        if (now_ns >= day_ends_ns_ && pipeline_.arbiter().lines_down()) pipeline_.arbiter().let_session_go();
         pipeline_.arbiter().refresh_counters();
         counters_.feed = normalizer_.counters();
         put_gaps(pipeline_.arbiter().history());
@@ -366,6 +375,8 @@ class Feed {
     bool snapshot_told_ = false;     // the arbiter knows of them
     bool loading_ = false;           // the loader works for us, or has what we use
     std::int64_t midnight_ns_;       // of the trading day, UTC
+    std::int64_t day_ends_ns_;       // midnight of the next one
+    std::uint64_t session_first_ = 0;
 
     std::int64_t now_ns_ = 0;
     std::uint64_t next_sequence_ = 0;  // as the channel shows it

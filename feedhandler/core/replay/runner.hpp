@@ -31,7 +31,7 @@ struct RunnerSettings {
     receive::Faults faults;        // of each line
     bool rewind = true;            // is there a re-request server
     bool snapshot = false;         // is there a snapshot server
-    std::int64_t midnight_ns = 0;  // of the trading day, UTC
+    Midnights midnights{0};        // of the trading day, or of the days that sessions begin on; not empty
     double drop_rewind = 0;        // probability for a request, and for a reply
     std::uint64_t attempts = 100;  // how often a request is sent before its messages are given up
     std::uint64_t seed = 0;
@@ -49,6 +49,7 @@ class Runner {
           scan_(scan),
           settings_(settings),
           records_(records),
+          normalizer_(normalizer),
           server_(settings.drop_rewind, settings.seed),
           pipeline_(arbiter_settings(settings, scan), counters, normalizer, *this) {
         for (unsigned line = 0; line < settings.lines; ++line)
@@ -114,7 +115,8 @@ class Runner {
         out.requests_per_s = 0;
         out.believe_servers = true;
         out.hold_messages = std::clamp<std::size_t>(most_messages(scan), 1024, 1'000'000);
-        out.max_gap_messages = 0;  // what is to be believed was decided by the scan: see absurd()
+        out.max_gap_messages = 0;           // what is to be believed was decided by the scan: see absurd()
+        out.restart_after_silence = false;  // likewise
         return out;
     }
 
@@ -209,9 +211,12 @@ class Runner {
     void start_session() {
         if (next_session_ > 0) end_session();
         const InputSession& session = scan_.sessions[next_session_++];
+        const std::int64_t midnight_ns = midnight_before(settings_.midnights, session.day_ns);
+        normalizer_.set_midnight(midnight_ns);
         server_.serve(session);
-        snapshots_.serve(session, settings_.midnight_ns);
+        snapshots_.serve(session, midnight_ns);
         sent_end_ = session.first;
+        if (next_session_ > 1) pipeline_.arbiter().let_session_go();  // it may begin anew under its name
         tell(session, session.first, frame::mold_heartbeat);
     }
 
@@ -244,6 +249,7 @@ class Runner {
     const Scan& scan_;
     RunnerSettings settings_;
     const RecordBuffers& records_;
+    Normalizer& normalizer_;
     RewindServer server_;
     SnapshotServer snapshots_;
     std::uint64_t sent_end_ = 0;  // the exchange has sent all numbers of the session below

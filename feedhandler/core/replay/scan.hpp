@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -21,14 +22,26 @@ struct Scan {
     std::vector<InputSession> sessions;  // in order; empty when no packet was well formed
 };
 
-// A session of the input is over when its end was told; then the first packet of another starts that one at
-// number 1. Other packets of other sessions are strays, as the contract of a feed has it.
+// The midnights of an exchange in UTC ns, in order: of one day, or of all days of an input.
+using Midnights = std::vector<std::int64_t>;
+
+// Of the day that a time lies in; of the first one before that.
+inline std::int64_t midnight_before(const Midnights& midnights, std::int64_t ns) {
+    const auto later = std::ranges::upper_bound(midnights, ns);
+    return later == midnights.begin() ? *later : *std::prev(later);
+}
+
+// A session of the input is over when its end was told, or when its day is and all lines were silent; then
+// the first packet of another starts that one at number 1. Number 1 after a silence starts the session anew:
+// the arbiter's rules. Other packets of other sessions are strays.
 class Scanner {
   public:
     static constexpr std::uint64_t max_gap_messages = 10'000'000;
     static constexpr std::uint64_t highest_number = std::uint64_t{1} << 48;  // no session ever has so many
 
-    explicit Scanner(Input& input) : input_(input) {
+    static constexpr std::int64_t silence_ns = 3'000'000'000;  // after which lines are down
+
+    Scanner(Input& input, Midnights midnights) : midnights_(std::move(midnights)), input_(input) {
         input.rewind();
         input.offer_replies(true);
     }
@@ -60,12 +73,19 @@ class Scanner {
         if (parsed.kind == frame::MoldKind::malformed || parsed.sequence == 0) return;
         const std::size_t known = scan_.sessions.size();
         const bool same = known > 0 && is(scan_.sessions.back(), packet);
-        const bool rollover = ended_ && !same && !(known > 1 && is(scan_.sessions[known - 2], packet));
+        const bool anew = same && starts_anew(parsed, packet);
+        const bool rollover =
+            anew || (!same && (ended_ || day_is_over(packet.ts_ns)) && !is_previous(packet));
         if (!same && !rollover && known > 0) return;
         if (!plausible(parsed, known == 0 ? parsed.sequence : rollover ? 1 : scan_.sessions.back().end))
             return;
-        if (!same) start(packet, rollover ? 1 : parsed.sequence);
+        if (!same || anew) start(packet, rollover ? 1 : parsed.sequence);
+        heard_ns_ = std::max(heard_ns_, packet.ts_ns);
         InputSession& session = scan_.sessions.back();
+        if (parsed.kind == frame::MoldKind::data) {
+            if (brought_ == 0) session.day_ns = packet.ts_ns;
+            brought_ |= std::uint64_t{1} << packet.line % 64;
+        }
         if (scan_.sessions.size() == 1) session.first = std::min(session.first, parsed.sequence);
         session.end = std::max(session.end, parsed.end());
         ended_ = ended_ || parsed.kind == frame::MoldKind::end_of_session;
@@ -95,12 +115,33 @@ class Scanner {
         return confirmed;
     }
 
+    bool silent(std::int64_t ns) const { return ns - heard_ns_ >= silence_ns; }
+    bool day_is_over(std::int64_t ns) const {
+        if (scan_.sessions.empty() || midnights_.empty() || !silent(ns)) return false;
+        return midnight_before(midnights_, ns) > midnight_before(midnights_, scan_.sessions.back().day_ns);
+    }
+    bool starts_anew(const frame::MoldPacket& packet, const InputPacket& from) const {
+        return packet.sequence == 1 && packet.kind != frame::MoldKind::end_of_session &&
+               scan_.sessions.back().end > packet.end() && (brought_ >> from.line % 64 & 1) != 0 &&
+               silent(from.ts_ns);
+    }
+
     static bool is(const InputSession& session, const InputPacket& packet) {
         return std::memcmp(session.name.data(), packet.data, session.name.size()) == 0;
+    }
+    // Of the session before the one at hand: over for good.
+    bool is_previous(const InputPacket& packet) const {
+        for (std::size_t i = scan_.sessions.size(); i > 1; --i) {
+            if (scan_.sessions[i - 2].name != scan_.sessions.back().name)
+                return is(scan_.sessions[i - 2], packet);
+        }
+        return false;
     }
 
     void start(const InputPacket& packet, std::uint64_t first) {
         InputSession& session = scan_.sessions.emplace_back();
+        session.day_ns = heard_ns_ = packet.ts_ns;
+        brought_ = 0;
         std::memcpy(session.name.data(), packet.data, session.name.size());
         session.first = session.end = first;
         session.packets_before = scan_.packets - 1;
@@ -110,8 +151,11 @@ class Scanner {
 
     std::unique_ptr<Message[]> messages_ =
         std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages);
+    Midnights midnights_;
     Input& input_;
     Scan scan_;
+    std::int64_t heard_ns_ = 0;  // when the newest session was, last
+    std::uint64_t brought_ = 0;  // which lines brought messages of it
     std::uint64_t suspect_ = 0;
     bool ended_ = false;  // the end of the newest session was told
 };

@@ -95,6 +95,7 @@ struct InputSession {
     std::uint64_t first = 0;           // lowest number
     std::uint64_t end = 0;             // one behind the highest number, by whatever packet told it
     std::uint64_t packets_before = 0;  // packets of the input before its first
+    std::int64_t day_ns = 0;           // UTC, of its first message: that day it belongs to
     SessionStore store;
 };
 

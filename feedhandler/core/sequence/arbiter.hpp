@@ -151,6 +151,11 @@ class Arbiter {
     // UTC ns; the earliest time at which on_timer has work.
     std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
 
+    // The session's day is over and its lines are silent, or whoever knows what comes says so: the next
+    // session may begin, or this one anew at number 1, although no end was told. Until the session is heard
+    // again.
+    void let_session_go() { let_go_ = true; }
+
     // The answers to the sink's start_snapshot: a snapshot of everything before the message that its last
     // packet named is ready; or an image of everything before `first_to_apply`, whatever its source; or there
     // is none.
@@ -170,8 +175,14 @@ class Arbiter {
         settle(now_ns);
     }
 
+    // Is every line silent?
+    bool lines_down() const {
+        const auto lines = std::span(counters_.lines).first(settings_.lines);
+        return std::ranges::all_of(lines, [](const LineCounters& line) { return line.down != 0; });
+    }
     FeedState state() const { return state_; }
-    std::uint64_t next_sequence() const { return next_; }  // 0 before the first packet
+    std::uint64_t next_sequence() const { return next_; }      // 0 before the first packet
+    std::uint64_t known_sequence() const { return highest_; }  // all numbers below exist; 0 likewise
     const char* session() const {
         return next_ == 0 ? no_session_ : session_.bytes();
     }  // ten bytes; NULs before the first packet
@@ -192,7 +203,8 @@ class Arbiter {
     static constexpr std::int64_t never_heard = std::numeric_limits<std::int64_t>::min();
     struct Line {
         std::optional<LineWindow> window;
-        std::uint64_t missing_before = 0;  // in sessions that are over
+        std::uint64_t missing_before = 0;   // in sessions that are over
+        std::uint64_t messages_before = 0;  // likewise
         std::int64_t heard_ns = never_heard;
     };
 
@@ -201,6 +213,7 @@ class Arbiter {
     void heard(std::size_t line, std::int64_t now_ns) {
         lines_[line].heard_ns = now_ns;
         if (counters_.lines[line].down != 0) [[unlikely]] {
+            let_go_ = false;
             counters_.lines[line].down = 0;
             line_deadline_ns_ = std::min(line_deadline_ns_, now_ns + settings_.line_down_ns);
             emit(EventType::line_up, now_ns, 0, 0, static_cast<std::uint8_t>(line));
@@ -235,7 +248,8 @@ class Arbiter {
             return;
         }
         const bool current = session_.is_current(payload);
-        if (current && packet.count != 0 && packet.end() <= next_)
+        const bool anew = packet.sequence == 1 && current && starts_anew(line, packet);
+        if (current && !anew && packet.count != 0 && packet.end() <= next_)
             [[likely]] {  // the slower line's copy of what is in
             heard(line, now_ns);
             lines_[line].window->mark(packet.sequence, packet.end());
@@ -243,7 +257,8 @@ class Arbiter {
             counters.late += packet.count;
             return;
         }
-        const bool rollover = !current && session_.may_adopt(payload, state_ == FeedState::ended);
+        const bool over = state_ == FeedState::ended || let_go_;
+        const bool rollover = anew || (!current && session_.may_adopt(payload, over));
         if (!current && !rollover) {
             ++counters.foreign_session;
             return;
@@ -253,7 +268,7 @@ class Arbiter {
             return;
         }
         heard(line, now_ns);
-        if (!current || next_ == 0) start_session(packet, payload, now_ns);
+        if (rollover || next_ == 0) start_session(packet, payload, now_ns);
         const std::uint64_t before = known_end();
         if (packet.kind == frame::MoldKind::data) {
             sequence_data(line, packet, receipt, now_ns);
@@ -268,6 +283,18 @@ class Arbiter {
     }
 
     std::uint64_t known_end() const { return std::max(highest_, refused_end_); }
+
+    // Number 1 of a session of which more is in: a late copy, unless the exchange has begun anew under the
+    // same name. Then all lines were silent, and the one that brings it had brought messages before: a line
+    // that only lags had not.
+    bool starts_anew(std::size_t line, const frame::MoldPacket& packet) const {
+        if (next_ <= packet.end() || packet.kind == frame::MoldKind::end_of_session) return false;
+        if (let_go_) return true;
+        if (!settings_.restart_after_silence ||
+            counters_.lines[line].messages == lines_[line].messages_before)
+            return false;
+        return lines_down();
+    }
 
     // A number absurdly far ahead waits for a second packet that goes on from it.
     bool plausible(const frame::MoldPacket& packet, bool rollover) {
@@ -286,9 +313,12 @@ class Arbiter {
         const bool rollover = next_ != 0;
         if (!session_.is_current(payload)) session_.adopt(payload);
         if (rollover) {
+            abandon(now_ns);
             refresh_counters();
-            for (std::size_t i = 0; i < settings_.lines; ++i)
+            for (std::size_t i = 0; i < settings_.lines; ++i) {
                 lines_[i].missing_before = counters_.lines[i].missing;
+                lines_[i].messages_before = counters_.lines[i].messages;
+            }
             sink_.on_clear(0, now_ns);
         }
         restarting_ = settings_.restart && !rollover && packet.sequence != 1;
@@ -309,12 +339,19 @@ class Arbiter {
         lost_passed_ = 0;
         escalation_ = {};
         requester_.start_session();
-        end_known_ = false;
+        end_known_ = let_go_ = false;
         head_end_ = !rollover && settings_.start == Start::beginning ? std::max(next_, packet.sequence) : 0;
         for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
         emit(EventType::session_start, now_ns, next_, 0);
         if (packet.sequence <= next_ || stale_) change_state(now_ns);
         if (restarting_) ask_for_image(now_ns);
+    }
+
+    // What a session that is left without an end still owed is lost.
+    void abandon(std::int64_t now_ns) {
+        if (holding_) drop_snapshot(now_ns);
+        while (!gaps_.empty() && gaps_.can_lose()) give_up({gaps_[0].first, gaps_[0].end}, now_ns);
+        requester_.prune();
     }
 
     void sequence_data(std::size_t line, const frame::MoldPacket& packet, const Receipt& receipt,
@@ -768,6 +805,7 @@ class Arbiter {
     Escalation escalation_;
     Step step_ = Step::none;
     bool end_known_ = false;      // highest_ is the end of the session
+    bool let_go_ = false;         // another may begin without it
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room
     std::uint64_t suspect_ = 0;      // end of a packet too far ahead to be believed alone

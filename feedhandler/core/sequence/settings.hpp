@@ -49,6 +49,9 @@ struct Settings {
     bool restart = false;
     // Servers have exactly what the lines have, damage included: their replies are not looked at. For replay.
     bool believe_servers = false;
+
+    // Does number 1 start the session anew after all lines were down? (A replay knows from its input.)
+    bool restart_after_silence = true;
 };
 
 }  // namespace fh::sequence
