@@ -16,8 +16,9 @@ from feedhandler import _core
 from feedhandler.cli import main
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.journal.segments import PACKED, PLAIN, segment_path
+from tests.support.exchange import simulated_messages
 from tests.support.model_dialect import modified
-from tests.support.replay_files import GROUP_A, GROUP_B, link, messages_of, mold, mold_end, pcap, udp
+from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
 
 Run = Callable[..., tuple[int, str, str]]
 ALL = ("mbo", "mbp-1", "mbp-10", "trades", "status", "imbalance", "definition")
@@ -59,7 +60,7 @@ MIDNIGHTS = {  # around the end of daylight saving, UTC
 @pytest.fixture(scope="module")
 def two_days() -> dict[str, list[bytes]]:
     """Return the messages of a Friday and the Monday after it."""
-    return {day: messages_of(1500, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
+    return {day: simulated_messages(1500, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_day_of_23_24_or_25_hours_has_the_packets_from_its_midnight_to_the_next(
 ) -> None:
     """To the nanosecond: the last of the day before, the first and the last of it, the first of the next."""
     first, after = (int(datetime.fromisoformat(f"{at}+00:00").timestamp()) * 10**9 for at in (begin, end))
-    message = messages_of(1)[0]
+    message = simulated_messages(1)[0]
     frames = [
         (at, link(udp(mold(number, [message], session))))
         for at, session, number in (
@@ -155,7 +156,7 @@ def test_day_of_23_24_or_25_hours_has_the_packets_from_its_midnight_to_the_next(
 def test_session_of_one_name_on_two_days_is_exported_for_each(run: Run, tmp_path: Path) -> None:
     """An exchange that begins again at number 1 under the name of the day before."""
     path = tmp_path / "twice.pcap"
-    days = {day: messages_of(300, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
+    days = {day: simulated_messages(300, seed=seed) for seed, day in enumerate(MIDNIGHTS, 1)}
     path.write_bytes(
         pcap(
             [f for day, messages in days.items() for f in day_of_packets(messages, b"S" * 10, MIDNIGHTS[day])]
@@ -261,7 +262,7 @@ def test_parquet_has_the_same_values_as_dbn(run: Run, journal: Path, tmp_path: P
 
 def test_capture_with_a_lost_message_is_exported_flagged_and_exits_1(run: Run, tmp_path: Path) -> None:
     """What is nowhere in the file is lost: the rest is there, one line says how much is missing."""
-    frames = day_of_packets(messages_of(300), b"SESSION00 ", MIDNIGHTS["2026-10-30"])
+    frames = day_of_packets(simulated_messages(300), b"SESSION00 ", MIDNIGHTS["2026-10-30"])
     del frames[20:22]
     path = tmp_path / "holed.pcap"
     path.write_bytes(pcap(frames))

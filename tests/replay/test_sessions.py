@@ -8,12 +8,12 @@ import pytest
 
 from feedhandler.consumer.schema import DTYPES
 from feedhandler.replay.options import Faults
+from tests.support.exchange import simulated_messages
 from tests.support.replay_files import (
     GROUP_A,
     GROUP_B,
     Records,
     link,
-    messages_of,
     mold,
     mold_end,
     pcap,
@@ -25,7 +25,7 @@ MS, SECOND = 10**6, 10**9
 MONDAY, TUESDAY = dt.date(2026, 11, 2), dt.date(2026, 11, 3)
 MIDNIGHT = int(dt.datetime(2026, 11, 3, 5, tzinfo=dt.UTC).timestamp()) * SECOND  # Tuesday's
 ONE, TWO = b"SESSION01 ", b"SESSION02 "
-FIRST, SECOND_RUN = messages_of(400, seed=1), messages_of(500, seed=2)
+FIRST, SECOND_RUN = simulated_messages(400, seed=1), simulated_messages(500, seed=2)
 Frames = list[tuple[int, bytes]]
 
 

@@ -117,13 +117,3 @@ def simulated(messages: int, symbols: int = 50, seed: int = 1) -> bytes:
     while records := exchange.next():
         out += records
     return out
-
-
-def messages_of(count: int, symbols: int = 20, seed: int = 1) -> list[bytes]:
-    """The messages of a simulated day."""
-    data, out, at = simulated(count, symbols, seed), [], 0
-    while at < len(data):
-        (length,) = struct.unpack_from(">H", data, at)
-        out.append(data[at + 2 : at + 2 + length])
-        at += 2 + length
-    return [message for message in out if message]
