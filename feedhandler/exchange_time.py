@@ -23,5 +23,6 @@ def day_of(ts_ns: int) -> date:
 
 
 def days_of_hours(hours: list[int]) -> list[date]:
-    """Return the days, in order, that hours (since 1970, UTC) lie in: midnight is always at a full one."""
-    return sorted({day_of(hour * _HOUR_NS) for hour in hours})
+    """Return the days, in order, that hours (since 1970, UTC) have a part of."""
+    ends = (end for hour in hours for end in (hour * _HOUR_NS, (hour + 1) * _HOUR_NS - 1))
+    return sorted({day_of(end) for end in ends})

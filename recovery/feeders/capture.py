@@ -38,8 +38,8 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
     try:
         for part in _parts(Path(path)):
             with open_plain(part) as file:
-                for payload in _packets(dpkt, file):
-                    feeder.on_packet(payload)
+                for ts_ns, payload in _packets(dpkt, file):
+                    feeder.on_packet(payload, ts_ns)
                     count += 1
     except OSError as error:
         raise UsageError(f'file: "{name}": {error.strerror or error}') from error
@@ -60,11 +60,11 @@ def _parts(path: Path) -> list[Path]:
     return parts
 
 
-def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
+def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     reader = dpkt.pcap.UniversalReader(file)
     link_types = {dpkt.pcap.DLT_EN10MB: dpkt.ethernet.Ethernet, dpkt.pcap.DLT_LINUX_SLL: dpkt.sll.SLL}
     frame_type = link_types.get(reader.datalink(), dpkt.ip.IP)
-    for _, frame in reader:
+    for ts_s, frame in reader:
         try:
             packet = frame_type(frame)
         except dpkt.UnpackError:
@@ -73,7 +73,7 @@ def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[bytes]:
         if not isinstance(ip, dpkt.ip.IP) or not isinstance(ip.data, dpkt.udp.UDP):
             continue
         if 224 <= ip.dst[0] < 240 or _is_reply(frame):
-            yield bytes(ip.data.data)
+            yield int(ts_s * 1_000_000_000), bytes(ip.data.data)
 
 
 def _is_reply(frame: bytes) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import socket
 import struct
+import time
 
 from feedhandler.config import Line
 from feedhandler.errors import RunError
@@ -58,7 +59,7 @@ class LineSocket:
         with contextlib.suppress(BlockingIOError):
             for _ in range(_BATCH):
                 length = receive(buffer)
-                feed(bytes(view[:length]))
+                feed(bytes(view[:length]), time.time_ns())
 
     def close(self) -> None:
         """Leave the group."""

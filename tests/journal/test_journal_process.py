@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from feedhandler import _core
-from feedhandler.journal.segments import segments
+from feedhandler.journal.segments import segment_path, segments
 from feedhandler.replay.source import open_source
 from tests.support.daemon import environment
 from tests.support.journal import Channel, journal_files, numbered, read
@@ -179,14 +179,21 @@ def test_lapped_journal_counts_and_logs_what_it_lost(tmp_path: Path) -> None:
     assert len(numbers(directory)) == counters["packets"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 6 MiB, in memory and on a (loopback) disk."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
+        pytest.skip("mounting a small file system needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=True)
+    if request.param == "tmpfs":
+        source = ["-t", "tmpfs", "-o", "size=6m", "tmpfs"]
+    else:
+        image = tmp_path / "image"
+        image.write_bytes(bytes(6 << 20))
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)], check=True)
+        source = ["-o", "loop", str(image)]
+    subprocess.run(["mount", *source, str(disk)], check=True)
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -220,6 +227,60 @@ def test_full_disk_ends_the_journal_with_an_alarm_and_whole_segments(
         wait_for(lambda: len(journal_files(directory)) > 2, "it goes on")
     after = numbers_of_whole(directory)
     assert after == list(range(len(before), len(before) + len(after)))
+
+
+def test_no_room_for_compressing_is_a_warning_and_costs_no_packet(tmp_path: Path, small_disk: Path) -> None:
+    """Segments stay as they are while the disk holds no second copy; they are compressed once it does."""
+    channel, directory = Channel(tmp_path / "live", 1 << 23), small_disk / "journal"
+    per_segment = ((1 << 20) - 24) // PACKET
+    filler = small_disk / "filler"
+    with journal(channel, directory, "--segment-mib", "1") as process:
+        process.log_path = small_disk / "journal.log"
+        put(channel, 0, 10)
+        wait_for(lambda: status(channel)["packets"] == 10, "the first segment")
+        space = os.statvfs(small_disk)
+        room = space.f_bavail * space.f_frsize - (1 << 20) - (100 << 10)  # for one more segment, and no copy
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, room)
+        put(channel, 10, per_segment)
+        wait_for(lambda: status(channel)["packets"] == per_segment + 10, "the second segment")
+        warning = wait_for(lambda: process.log("journal_archive_failed"), "the warning")[0]
+        assert (warning["level"], warning["reason"]) == ("warning", "No space left on device")
+        assert status(channel)["state"] == "writing"
+        assert not list(directory.glob("*.tmp"))
+        filler.unlink()
+        put(channel, per_segment + 10, per_segment)
+        wait_for(lambda: len(list(directory.glob("*.zst"))) >= 1, "the compressed segments")
+        assert process.stop() == 0
+    assert numbers(directory) == list(range(2 * per_segment + 10))
+
+
+def test_segment_that_is_written_is_reserved_on_disk_and_mapped(tmp_path: Path) -> None:
+    """All its blocks are there before its packets are, and the process writes it through a mapping."""
+    channel, directory = Channel(tmp_path / "live"), tmp_path / "journal"
+    with journal(channel, directory, "--segment-mib", "2") as process:
+        put(channel, 0, 1)
+        wait_for(lambda: status(channel)["packets"] == 1, "the packet")
+        [path] = journal_files(directory)
+        assert path.stat().st_size == 2 << 20
+        assert path.stat().st_blocks * 512 >= 2 << 20
+        maps = Path(f"/proc/{process.process.pid}/maps").read_text().splitlines()
+        assert [line.split()[1] for line in maps if line.endswith(str(path))] == ["rw-s"]
+
+
+def test_segments_older_than_the_limit_are_removed(tmp_path: Path) -> None:
+    """By the time of their first packet, compressed ones too; younger ones stay."""
+    channel, directory = Channel(tmp_path / "live"), tmp_path / "journal"
+    directory.mkdir()
+    for kind, age_h in ((".pcap", 50), (".pcap.zst", 49), (".pcap.zst", 47), (".pcap", 1)):
+        path = segment_path(directory, "live", time.time_ns() - age_h * 3600 * 10**9)
+        path.with_name(path.name.replace(".pcap.part", kind)).write_bytes(b"")
+    before = journal_files(directory)
+    with journal(channel, directory, "--no-compress", "--retain-days", "2") as process:
+        wait_for(lambda: journal_files(directory) == before[2:], "the removal of two segments")
+        assert process.stop() == 0
+    removed = process.log("journal_segment_removed")
+    assert [(entry["segment"], entry["reason"]) for entry in removed] == [(p.name, "age") for p in before[:2]]
 
 
 def numbers_of_whole(directory: Path) -> list[int]:

@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from feedhandler import _core
 from feedhandler.cli import main
 from feedhandler.config import Gapfill, load_gapfill
+from feedhandler.journal.segments import segment_path
 from recovery.gapfill import run
 from recovery.server import COUNTER_HELP
+from tests.support.journal import FIRST_REPLY_LINE, Channel, journal_files
 from tests.support.multicast import Sender, free_ports
 from tests.support.wait import wait_for
 
@@ -133,6 +137,36 @@ def test_live_lines_are_joined_served_and_gone_on_with_after_a_restart(tmp_path:
             sender.send(packet(60, 10), GROUP_B, ports[1])
             wait_for_reply(sock, 1, packet(1, 74))
             assert stop(process, signal.SIGINT) < 1.0
+
+
+def test_journal_is_served_as_it_is(tmp_path: Path) -> None:
+    """Segments compressed, finished and still being written, one behind the other; replies count too."""
+    directory, at = tmp_path / "journal", 1_763_600_000 * 10**9
+    directory.mkdir()
+    channel = Channel(tmp_path / "live")
+    journal = _core.Journal(str(channel.folder))
+    for part, (first, line) in enumerate(((1, 0), (21, FIRST_REPLY_LINE), (31, 1))):
+        path = segment_path(directory, "live", at + part)
+        journal.open(str(path), 1 << 20, 2**62)
+        channel.ring.put(line, packet(first, 10), at + part)
+        if part == 0:
+            channel.ring.put(1, packet(11, 10), at)
+        journal.pump()
+        if part == 2:
+            break
+        journal.close()
+        plain = path.with_suffix("")
+        path.rename(plain)
+        if part == 0:
+            plain.with_name(plain.name + ".zst").write_bytes(zstandard.compress(plain.read_bytes()))
+            plain.unlink()
+    listen = next(free_ports(1))
+    config = tmp_path / "gapfill.toml"
+    config.write_text(f'[gapfill]\nlisten = "127.0.0.1:{listen}"\nsource = "journal"\nfile = "{directory}"\n')
+    assert [path.suffix for path in journal_files(directory)] == [".zst", ".pcap", ".part"]
+    with gapfill(config) as process, client(listen) as sock:
+        assert ask(sock, 1, 100) == packet(1, 40)
+        assert stop(process) < 1.0
 
 
 def test_killed_server_goes_on_and_a_new_session_replaces_the_old(tmp_path: Path) -> None:

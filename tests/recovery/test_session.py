@@ -60,6 +60,63 @@ def test_next_session_begins_after_the_end_was_told_and_late_packets_do_not_brin
         assert (store.session, held(store)) == (THREE, {1: b"y"})
 
 
+SECOND = 10**9
+MIDNIGHT = 1_793_682_000 * SECOND  # 2026-11-03 in New York
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_other_message_of_number_1_begins_the_session_anew(ended: bool) -> None:
+    """After the end, or a silence, the exchange began again under the same name: nothing old is served."""
+    with MessageStore.create() as store:
+        feeder = SessionFeeder(store)
+        feeder.on_packet(packet(ONE, 1, b"a", b"b", b"c"), MIDNIGHT)
+        if ended:
+            feeder.on_packet(packet(ONE, 4, count=END), MIDNIGHT)
+        assert feeder.on_packet(packet(ONE, 1, b"x"), MIDNIGHT + (0 if ended else 3 * SECOND)) == 1
+        assert held(store) == {1: b"x"}
+        assert (feeder.end, feeder.known) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("late", "after_s"),
+    [
+        (packet(ONE, 1, b"a", b"b"), 60),  # a copy, however late
+        (packet(ONE, 1, b"x"), 1),  # no silence: the first copy wins
+        (packet(ONE, 1, b"x") + b"\0", 60),  # damaged
+        (packet(ONE, 1, b"x", count=2), 60),
+        (packet(ONE, 1), 60),  # a heartbeat tells nothing of the content
+        (packet(ONE, 2, b"x"), 60),
+    ],
+)
+def test_nothing_else_begins_a_session_anew(late: bytes, after_s: int) -> None:
+    """What is held stays."""
+    with MessageStore.create() as store:
+        feeder = SessionFeeder(store)
+        feeder.on_packet(packet(ONE, 1, b"a", b"b", b"c"), MIDNIGHT)
+        assert feeder.on_packet(late, MIDNIGHT + after_s * SECOND) == 0
+        assert held(store) == {1: b"a", 2: b"b", 3: b"c"}
+
+
+@pytest.mark.parametrize(
+    ("heard", "now", "adopted"),
+    [
+        (MIDNIGHT - 4 * SECOND, MIDNIGHT, True),
+        (MIDNIGHT - 2 * SECOND, MIDNIGHT, False),  # not silent
+        (MIDNIGHT, MIDNIGHT + 3600 * SECOND, False),  # the same day
+        (MIDNIGHT, MIDNIGHT - SECOND, False),  # the clock was set back
+    ],
+)
+def test_session_whose_end_was_not_heard_gives_way_when_its_day_is_over(
+    heard: int, now: int, adopted: bool
+) -> None:
+    """New York's day, and silence."""
+    with MessageStore.create() as store:
+        feeder = SessionFeeder(store)
+        feeder.on_packet(packet(ONE, 1, b"a"), heard)
+        feeder.on_packet(packet(TWO, 1, b"x"), now)
+        assert held(store) == ({1: b"x"} if adopted else {1: b"a"})
+
+
 def test_configured_session_never_gives_way() -> None:
     """No other is taken, before or after its end."""
     with MessageStore.create() as store:
