@@ -122,7 +122,8 @@ class Feed(RuleBasedStateMachine):
         """Bring old messages, cut into packets differently."""
         first = max(1, self.sent - back)
         count = min(count, self.sent - first)
-        if count == 0:
+        lines = self.arbiter.counters()["lines"]
+        if count == 0 or (first == 1 and all(of_line["down"] for of_line in lines)):  # it would begin anew
             return
         self.model.data(line, first, count, self.session)
         self.take(self.arbiter.on_packet(line, packet(self.session, first, count), self.now))
