@@ -9,6 +9,7 @@
 #include <string>
 
 #include "book/book_set.hpp"
+#include "decode/well_formed.hpp"
 #include "journal/records.hpp"
 #include "record/buffer_publisher.hpp"
 #include "record/normalizer.hpp"
@@ -52,6 +53,9 @@ class Image {
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind kind) {
         normalizer_.on_messages(first, messages, ts_recv_ns, kind);
+    }
+    bool believes(std::span<const Message> messages) const {
+        return decode::well_formed(messages, normalizer_.counters().unknown_messages != 0);
     }
     void on_clear(std::uint64_t, std::int64_t) {}  // nothing is ever given up
     void on_event(const Event&) {}

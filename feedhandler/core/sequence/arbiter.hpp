@@ -347,10 +347,19 @@ class Arbiter {
         if (restarting_) ask_for_image(now_ns);
     }
 
-    // What a session that is left without an end still owed is lost.
+    // What a session that is left without an end still owed is lost; what is held of it goes before.
     void abandon(std::int64_t now_ns) {
+        while (splicing_) {
+            slicing_ = false;
+            splice_books(0, now_ns);
+        }
         if (holding_) drop_snapshot(now_ns);
-        while (!gaps_.empty() && gaps_.can_lose()) give_up({gaps_[0].first, gaps_[0].end}, now_ns);
+        while (slicing_ || (!gaps_.empty() && gaps_.can_lose())) {
+            if (std::exchange(slicing_, false))
+                drain(now_ns);
+            else
+                give_up({gaps_[0].first, gaps_[0].end}, now_ns);
+        }
         requester_.prune();
     }
 
@@ -445,7 +454,9 @@ class Arbiter {
 
     // An answer to what was asked in the session before is none.
     bool is_lie(std::size_t server, const frame::MoldPacket& packet, const std::uint8_t* payload) {
-        if (next_ == 0 || settings_.servers == 0) return false;  // without servers: a journal's replies
+        if (next_ == 0) return false;
+        // Without servers it is a journal's reply: nobody asked for it here, and others are no concern.
+        if (settings_.servers == 0) return packet.kind == frame::MoldKind::data && !believes(packet);
         if (packet.kind == frame::MoldKind::malformed) return true;
         if (!session_.is_current(payload)) return !session_.is_previous(payload);
         return packet.kind == frame::MoldKind::data &&
