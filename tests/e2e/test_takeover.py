@@ -13,7 +13,7 @@ def check(network: str, transport: str, times: int, seed: int) -> None:
     """Nothing lost, nothing twice, in order: byte for byte the lossless stream."""
     result = verify(times, network, transport, messages=16_000, rate=3000, seed=seed)
     assert result["wrong"] == []
-    if transport == "shm":  # of ZeroMQ: at most so many, on a busy machine more than the none that are missing
+    if transport == "shm":  # of ZeroMQ: at most so many, and a busy machine makes it more
         assert result["lost"] == 0
     assert min(result.get("delivered_from", [1])) > 0
     counts = {kind: len(found) for kind, found in result["samples"].items()}
