@@ -207,7 +207,7 @@ class Normalizer {
         return told;
     }
 
-    void apply_one(std::uint64_t sequence, const Message& message) {
+    [[gnu::always_inline]] void apply_one(std::uint64_t sequence, const Message& message) {
         apply(sequence, message);
         if (settings_.trading_events) tell_trading(sequence, message);
     }
