@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
-FIRST_PAUSE_S = 0.5
+FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
 """A process that lived so long starts again with the first pause."""

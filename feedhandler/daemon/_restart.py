@@ -20,12 +20,12 @@ from feedhandler.journal import session as journal
 from feedhandler.journal.segments import DamagedError
 from feedhandler.journal.writer import locked
 
-LOOK_S = 0.02
+LOOK_S, IDLE_LOOK_S = 0.02, 0.2
 FIRST_PACKET_S = 0.1
 """So long the choice waits for it: it tells how much was missed."""
 LOCK_TIMEOUT_S = 2.0
 PATIENCE = 2.0
-"""The journal is left for a snapshot when what is left of it takes so many times as long as that."""
+"""The journal is local and there: it is left when it takes so many times as long as what else there is."""
 
 REPLAY_BYTES_S = 200e6
 SNAPSHOT_BYTES_S = 50e6
@@ -170,7 +170,9 @@ class Restart:
 
     def _restart(self, feed: _core.Feed, held: journal.Held | None, costs: Costs) -> None:
         other = other_source(self._config)
-        sources = ["journal", other] if costs.journal_s <= costs.other_s else [other, "journal"]
+        sources = ["journal", other]
+        if costs.journal_s > PATIENCE * costs.other_s:
+            sources.reverse()
         if held is None:
             sources = [other]
         self._log.info(
@@ -208,8 +210,9 @@ class Restart:
 
     def _wait(self, feed: _core.Feed) -> str:
         """Wait until the feed has what it needs, or what was chosen failed."""
-        while (state := feed.restart_state) not in ("over", "failed") and not self._stop.wait(LOOK_S):
-            pass
+        while (state := feed.restart_state) not in ("over", "failed"):
+            if self._stop.wait(LOOK_S if state == "wanted" else IDLE_LOOK_S):
+                break
         return state
 
     def _by_journal(self, feed: _core.Feed, held: journal.Held) -> str:

@@ -1,27 +1,31 @@
 """A daemon that was killed starts again in the middle of the session, from its journal or a snapshot."""
 
 import contextlib
-import datetime
 import os
 import signal
-import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feedhandler import _core
+from feedhandler.config import load
+from feedhandler.daemon._restart import estimate
+from feedhandler.journal.session import Held
 from tests.e2e.test_live_snapshot import assert_books, send, snapshots, state_of
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
-from tests.support.journal import journal_files
 from tests.support.multicast import free_ports
 from tests.support.snapshot import model_of
 from tests.support.wait import wait_for
 
 SESSION = b"LIVETEST01"
 STARTING, LIVE, RECOVERING, STALE, ENDED = range(5)
+BEGINNING = 'channel.start = "beginning"\n'
+SERVER = 'recovery.server = [{address = "127.0.0.1:1"}]\n'
+SNAPSHOT = 'recovery.snapshot = {address = "127.0.0.1:2", username = "u", password_file = "/p"}\n'
 
 
 @pytest.fixture(scope="module")
@@ -90,69 +94,36 @@ def logged(daemon: Daemon, event: str) -> dict[str, Any]:
 def test_killed_daemon_goes_on_from_its_journal_and_asks_for_what_it_missed(
     tmp_path: Path, day: list[bytes]
 ) -> None:
-    """kill -9, messages lost meanwhile: STARTING until the books are there, LIVE with right ones, to the end.
+    """kill -9 twice, messages lost meanwhile: LIVE with right books each time, and to the end.
 
-    It says that it took the journal, and why; nothing of the hole is lost, nothing before it is asked for.
+    It says that it took the journal, and why. Nothing that was missed is lost, nothing else is asked for:
+    what the servers gave to the run before is in its journal.
     """
-    with site(tmp_path, day) as here:
-        with here.run() as daemon:
-            here.send(daemon, 5000)
-            daemon.stop(signal.SIGKILL)
-        here.exchange.next += 300  # while nobody listened
-        with here.run() as daemon:
-            here.server.requests.clear()
-            here.exchange.send(200)
-            wait_for(lambda: daemon.reader.next_sequence == 5501, "all messages")
-            state_of(daemon, LIVE)
-            assert_books(daemon, model_of(day[:5500]))
-            choice = logged(daemon, "restart")
-            assert (choice["source"], choice["session"], choice["next"]) == ("journal", "LIVETEST01", 5001)
-            assert "there is no snapshot server" in choice["reason"]
-            assert logged(daemon, "restart_image")["first_to_apply"] == 5001
-            gaps = daemon.stat()["gaps"]
-            assert (gaps["recovered_rewind"], gaps["unrecovered"]) == (300, 0)
-            assert min(first for first, _ in here.server.requests) == 5001
-            here.send(daemon, 12_000)
-            here.exchange.end()
-            state_of(daemon, ENDED)
-            assert_books(daemon, model_of(day))
-            assert daemon.stop() == 0
-
-
-def test_third_start_reads_the_segments_of_both_runs_before(tmp_path: Path, day: list[bytes]) -> None:
-    """Small segments, compressed or not, torn or finished; replies that filled the hole are in them too."""
     with site(tmp_path, day, journal="segment_mib = 1\nsegment_s = 0.2\n") as here:
-        for upto in (3000, 6000, 9000):
+        for upto in (3000, 6000):
             with here.run() as daemon:
                 here.send(daemon, upto)
                 state_of(daemon, LIVE)
                 daemon.stop(signal.SIGKILL)
-            here.exchange.next += 100
-        assert len(journal_files(here.journal)) >= 3
+            here.exchange.next += 300
         with here.run() as daemon:
             here.server.requests.clear()
-            here.exchange.heartbeat()
+            here.exchange.send(200)
+            wait_for(lambda: daemon.reader.next_sequence == 6501, "all messages")
             state_of(daemon, LIVE)
-            assert_books(daemon, model_of(day[:9100]))
-            assert min(first for first, _ in here.server.requests) == 9001
-
-
-def test_start_at_the_beginning_takes_the_journal_too(tmp_path: Path, day: list[bytes]) -> None:
-    """Number 1 is in the journal: only the hole behind it is asked for."""
-    with site(tmp_path, day, channel_table='start = "beginning"\n') as here:
-        here.exchange.next = 101
-        with here.run() as daemon:
-            here.send(daemon, 5000)
-            daemon.stop(signal.SIGKILL)
-        here.exchange.next += 50
-        with here.run() as daemon:
-            here.server.requests.clear()
-            here.exchange.send(50)
-            wait_for(lambda: daemon.reader.next_sequence == 5101, "all messages")
-            state_of(daemon, LIVE)
-            assert_books(daemon, model_of(day[:5100]))
-            assert "all by re-requests" in logged(daemon, "restart")["reason"]
-            assert min(first for first, _ in here.server.requests) == 5001
+            assert_books(daemon, model_of(day[:6500]))
+            choice = logged(daemon, "restart")
+            assert (choice["source"], choice["session"], choice["next"]) == ("journal", "LIVETEST01", 6001)
+            assert "there is no snapshot server" in choice["reason"]
+            assert logged(daemon, "restart_image")["first_to_apply"] == 6001
+            gaps = daemon.stat()["gaps"]
+            assert (gaps["recovered_rewind"], gaps["unrecovered"]) == (300, 0)
+            assert min(first for first, _ in here.server.requests) == 6001
+            here.exchange.send(12_000)
+            here.exchange.end()
+            state_of(daemon, ENDED)
+            assert_books(daemon, model_of(day))
+            assert daemon.stop() == 0
 
 
 def test_useless_journal_of_a_start_at_the_beginning_costs_time_only(
@@ -226,24 +197,6 @@ def test_a_snapshot_that_cannot_be_had_gives_way_to_the_journal(tmp_path: Path, 
             assert (failed["source"], failed["instead"]) == ("snapshot", "journal")
 
 
-def test_journal_without_the_first_number_gives_way_to_a_snapshot(tmp_path: Path, day: list[bytes]) -> None:
-    """A run that was itself a late start has no books in its packets."""
-    with snapshots() as (server, store):
-        store.reset(SESSION)
-        with site(tmp_path, day, extra=with_snapshots(tmp_path, server.address[1])) as here:
-            send(here.exchange, store, 1000)
-            with here.run() as daemon:
-                send(here.exchange, store, 2000)
-                state_of(daemon, LIVE)
-                wait_for(lambda: here.written(daemon) >= 125, "journal")
-                daemon.stop(signal.SIGKILL)
-            with here.run() as daemon:
-                send(here.exchange, store, 3000)
-                state_of(daemon, LIVE)
-                assert_books(daemon, model_of(day[:3000]))
-                assert "begins at number" in logged(daemon, "restart")["reason"]
-
-
 def test_journal_of_another_session_is_not_believed(tmp_path: Path, day: list[bytes]) -> None:
     """The lines carry a new session, in its middle: STALE, as without a journal; no book of the old one."""
     with site(tmp_path, day) as here:
@@ -260,43 +213,30 @@ def test_journal_of_another_session_is_not_believed(tmp_path: Path, day: list[by
             assert reasons
 
 
-def test_torn_tail_of_the_journal_is_a_hole_that_is_asked_for(tmp_path: Path, day: list[bytes]) -> None:
-    """A power cut took pages of the open segment: what follows them comes from the server."""
-    with site(tmp_path, day) as here:
-        with here.run() as daemon:
-            here.send(daemon, 4000)
-            daemon.stop(signal.SIGKILL)
-            pid = (_core.journal_status(str(daemon.runtime_dir / "live")) or {})["pid"]
-            wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the journal's end")
-        [segment] = journal_files(here.journal)
-        data = bytearray(segment.read_bytes().rstrip(b"\0"))
-        quarter = len(data) // 4  # the lines' packets may lie one behind the other
-        data[quarter : quarter + 1000] = bytes(1000)
-        torn = segment.with_name(segment.name.split(".pcap")[0] + ".pcap.part")
-        segment.unlink()
-        torn.write_bytes(bytes(data) + bytes(10_000))
-        with here.run() as daemon:
-            here.exchange.heartbeat()
-            state_of(daemon, LIVE)
-            assert_books(daemon, model_of(day[:4000]))
-            first = logged(daemon, "restart_image")["first_to_apply"]
-            assert 1 < first < 4001
-            assert daemon.stat()["gaps"]["recovered_rewind"] == 4001 - first
-            wait_for(
-                lambda: [e for e in daemon.log() if e["event"] == "journal_segment_repaired"], "the repair"
-            )
+HELD = Held(
+    b"LIVETEST01", (), bytes=40_000_000, next=1_000_001, last_ns=0, messages_per_s=0, message_bytes=35
+)
 
 
-def test_journal_of_yesterday_is_not_looked_at(tmp_path: Path, day: list[bytes]) -> None:
-    """Its session may have been called the same."""
-    with site(tmp_path, day) as here:
-        with here.run() as daemon:
-            here.send(daemon, 1000)
-            daemon.stop(signal.SIGKILL)
-        then = time.time() - datetime.timedelta(days=2).total_seconds()
-        for path in journal_files(here.journal):
-            os.utime(path, (then, then))
-        with here.run() as daemon:
-            here.exchange.send(100)
-            state_of(daemon, STALE)
-            assert not [e for e in daemon.log() if e["event"] == "restart"]
+@pytest.mark.parametrize(
+    ("table", "missed", "orders", "journal_s", "other_s"),
+    [
+        ("", 0, 0, 0.2, inf),
+        ("", 10_000, 0, inf, inf),
+        (SERVER, 10_000, 0, 0.2 + 10_000 / 40_000, inf),
+        (SNAPSHOT, 0, 250_000, 0.2, 0.25),
+        (SNAPSHOT, 0, 0, 0.2, 0.05 + 1_000_001 * 40 / 50e6),
+        (SNAPSHOT, 10, 250_000, inf, 0.25),
+        (SERVER + BEGINNING, 40_000, 0, 1.2, 1_000_001 / 40_000),
+    ],
+)
+def test_estimates_rest_on_what_is_known(
+    tmp_path: Path, table: str, missed: int, orders: int, journal_s: float, other_s: float
+) -> None:
+    """Bytes to replay and messages to ask for, against the orders of a snapshot or everything by requests."""
+    path = tmp_path / "feed.toml"
+    path.write_text(f'channel.name = "x"\n{table}[[line]]\nname = "A"\ngroup = "239.1.1.1"\nport = 1\n')
+    costs = estimate(HELD, load(path), missed, orders)
+    assert costs.journal_s == pytest.approx(journal_s)
+    assert costs.other_s == pytest.approx(other_s)
+    assert f"{missed} messages to ask for" in costs.reason

@@ -171,7 +171,8 @@ class Feed {
         if (snapshot_pending_) [[unlikely]]
             look_for_snapshot(now_ns);
         const std::uint64_t next = pipeline_.arbiter().next_sequence();
-        if (next != next_sequence_) channel_.set_next_sequence(next_sequence_ = next);
+        if (next != next_sequence_ && !pipeline_.arbiter().restarting())  // then it is not known yet
+            channel_.set_next_sequence(next_sequence_ = next);
         if (monotonic_ns >= heartbeat_due_ns_) [[unlikely]] {
             channel_.heartbeat(monotonic_ns);
             heartbeat_due_ns_ = monotonic_ns + heartbeat_interval_ns;
