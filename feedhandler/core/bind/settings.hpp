@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include <string>
+#include <type_traits>
 
 #include "frame/moldudp64.hpp"
 #include "publish/counters.hpp"
@@ -14,8 +15,9 @@ namespace fh::bind {
 
 inline sequence::Settings settings_of(const nanobind::kwargs& arguments) {
     sequence::Settings out;
-    for (const auto& [key, value] : arguments) {
-        const auto name = nanobind::cast<std::string>(key);
+    for (const auto& item : arguments) {
+        const auto name = nanobind::cast<std::string>(item.first);
+        const nanobind::handle value = item.second;
         const auto take = [&](const char* wanted, auto& field) {
             if (name != wanted) return false;
             field = nanobind::cast<std::remove_reference_t<decltype(field)>>(value);
