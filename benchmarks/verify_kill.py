@@ -7,8 +7,8 @@ A site: an exchange that sends without pause on two lines, a daemon with its Zer
 and a re-request server (`feedhandler gapfill`) fed from the lines. One of the four is killed (SIGKILL), after
 a random time, the daemon now and then with its helpers, or again while it starts; the daemon and the server
 are started again at once, as a service manager would, the helpers by the daemon. Then the exchange stops for
-a moment and every book is compared with those of its own messages. Rounds differ in how a daemon gets its books back: start
-"beginning", or "live" with a snapshot server; both have the journal.
+a moment and every book is compared with those of its own messages. Rounds differ in how a daemon gets its
+books back: start "beginning", or "live" with a snapshot server; both have the journal.
 
 Checked besides: after each kill of the daemon a consumer sees DEAD; at the end of a round the daemon ends
 cleanly, every packet in every segment of the journal is one that was sent, whole, and so is every message in

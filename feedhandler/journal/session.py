@@ -106,7 +106,7 @@ def find(opened: Sequence[OpenSegment], now_ns: int, session: str = "") -> Held:
     if newest["ended"]:
         raise UselessError(f"session {_text(newest['session'])} has ended in it")
     begin = _beginning(opened[: index + 1], newest)
-    used = opened[begin : index + 1]
+    used = opened[begin:]  # the last ones may hold replies only
     seconds = max((newest["last_ns"] - newest["first_ns"]) / 1e9, 1.0)
     return Held(
         newest["session"],

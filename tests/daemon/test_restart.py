@@ -16,7 +16,7 @@ from feedhandler.daemon._restart import estimate
 from feedhandler.journal.session import Held
 from tests.e2e.test_live_snapshot import assert_books, send, snapshots, state_of
 from tests.support.daemon import Daemon, running, write_config
-from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
+from tests.support.exchange import Exchange, Line, RewindServer, packet, simulated_messages
 from tests.support.multicast import free_ports
 from tests.support.snapshot import model_of
 from tests.support.wait import wait_for
@@ -37,11 +37,13 @@ def day() -> list[bytes]:
 class Site:
     """A channel with a journal, its exchange and servers; daemons come and go."""
 
-    def __init__(self, folder: Path, day: list[bytes], **tables: str) -> None:
+    def __init__(
+        self, folder: Path, day: list[bytes], server: type[RewindServer] = RewindServer, **tables: str
+    ) -> None:
         ports = free_ports(2)
         self.lines = [Line(n, f"239.194.{os.getpid() % 250}.{i}", next(ports)) for i, n in enumerate("AB")]
         self.exchange = Exchange(day, self.lines, SESSION)
-        self.server = RewindServer(SESSION, day, ("127.0.0.1", 0))
+        self.server = server(SESSION, day, ("127.0.0.1", 0))
         self.folder, self.journal = folder, folder / "journal"
         extra = tables.pop("extra", "")
         self.config = write_config(
@@ -76,9 +78,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, day: list[bytes], **tables: str) -> Iterator[Site]:
+def site(folder: Path, day: list[bytes], **options: Any) -> Iterator[Site]:
     """A site, gone afterwards."""
-    made = Site(folder, day, **tables)
+    made = Site(folder, day, **options)
     try:
         yield made
     finally:
@@ -124,6 +126,39 @@ def test_killed_daemon_goes_on_from_its_journal_and_asks_for_what_it_missed(
             state_of(daemon, ENDED)
             assert_books(daemon, model_of(day))
             assert daemon.stop() == 0
+
+
+class LyingServer(RewindServer):
+    """Its first answer has the right bytes under numbers that are still to come."""
+
+    lies = 0
+
+    def reply(self, first: int, count: int) -> bytes:
+        """Answer, once with what was not asked for."""
+        if self.lies:
+            return super().reply(first, count)
+        self.lies += 1
+        return packet(self.session, first + 1500, self.messages[first - 1 : first - 1 + count])
+
+
+def test_answer_that_was_not_believed_is_not_believed_when_the_journal_is_read(
+    tmp_path: Path, day: list[bytes]
+) -> None:
+    """Only what the run before took from a server is in its journal."""
+    with site(tmp_path, day, server=LyingServer) as here:
+        with here.run() as daemon:
+            here.send(daemon, 1000)
+            here.exchange.next += 20
+            here.send(daemon, 2000)
+            here.send(daemon, 4000)
+            state_of(daemon, LIVE)
+            assert here.server.lies == 1
+            daemon.stop(signal.SIGKILL)
+        with here.run() as daemon:
+            here.exchange.heartbeat()
+            state_of(daemon, LIVE)
+            assert logged(daemon, "restart_image")["first_to_apply"] == 4001
+            assert_books(daemon, model_of(day[:4000]))
 
 
 def test_useless_journal_of_a_start_at_the_beginning_costs_time_only(

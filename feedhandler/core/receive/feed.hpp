@@ -152,12 +152,15 @@ class Feed {
         now_ns_ = now_ns;
         if (now_ns >= day_ends_ns_ && untouched()) [[unlikely]]
             set_trading_day(now_ns);
-        if (journal_ != nullptr) journal_->ring().put(d);
         if (d.line < first_server_line) [[likely]] {
+            if (journal_ != nullptr) journal_->ring().put(d);
             pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
         } else {
             const std::size_t server = d.line - first_server_line;
-            pipeline_.arbiter().on_reply(server, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
+            const bool believed = pipeline_.arbiter().on_reply(server, d.data, d.length, d.ts_recv_ns,
+                                                               d.timestamp_kind, now_ns);
+            // What was not asked for would be taken for an answer by whoever reads the journal.
+            if (journal_ != nullptr && believed) journal_->ring().put(d);
         }
     }
     void on_timer(std::int64_t now_ns) {

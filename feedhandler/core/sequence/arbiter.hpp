@@ -114,13 +114,14 @@ class Arbiter {
     }
 
     // A datagram that came from a re-request server: fills holes, reveals none. Nothing of it is used when
-    // its session or its number is not what the server was asked for.
-    void on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length,
+    // its session or its number is not what the server was asked for: false.
+    bool on_reply(std::size_t server, const std::uint8_t* payload, std::size_t length,
                   std::int64_t ts_recv_ns, TimestampKind kind, std::int64_t now_ns) {
         ++counters_.recovery.replies;
         const frame::MoldPacket packet = frame::parse_mold(payload, length, messages_.get());
         std::uint64_t useful = 0;
-        if (is_lie(server, packet, payload)) {
+        const bool lie = is_lie(server, packet, payload);
+        if (lie) {
             requester_.lied(server, now_ns);
             settle(now_ns);
         } else if (packet.kind == frame::MoldKind::data && next_ != 0 && session_.is_current(payload)) {
@@ -129,6 +130,7 @@ class Arbiter {
             settle(now_ns);
         }
         if (useful == 0) ++counters_.recovery.useless_replies;
+        return !lie;
     }
     // The host of a re-request server said that nobody listens there.
     void on_refused(std::size_t server, std::int64_t now_ns) {
