@@ -79,6 +79,7 @@ class Image {
         out.first_sequence = 1;
         out.arbitration_ns = std::numeric_limits<std::int64_t>::max() / 4;  // what is missing may come later
         out.hold_messages = std::size_t{1} << 18;
+        out.slice_messages = std::numeric_limits<std::size_t>::max();  // no timer delivers the rest
         return out;
     }
 
