@@ -336,6 +336,11 @@ class Site:
         wait(lambda: self._journal()["packets"] > again["packets"], "packets in the journal")
         found.back_s.setdefault("journal", []).append(time.monotonic() - at)
 
+    def journal_writes(self) -> bool:
+        """Whether the daemon's journal has begun."""
+        pid = self.helper("feedhandler.journal")
+        return pid is not None and self._journal().get("pid") == pid and self._journal()["packets"] > 0
+
     def _journal(self) -> dict[str, Any]:
         return _core.journal_status(str(self.runtime / "live")) or {}
 
@@ -452,6 +457,7 @@ def round_of(
                 getattr(site, f"{victim}_killed")(chance, found)
                 found.books += site.compare()
                 tell()
+            wait(site.journal_writes, "journal")  # one that is told to end before it began repairs nothing
             wrong = site.stop_and_look()
             found.sources += Counter(e["source"] for e in site.daemon.log() if e["event"] == "restart")
         except (WrongError, subprocess.TimeoutExpired) as error:
