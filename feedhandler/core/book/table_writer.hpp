@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "book/memory.hpp"
 #include "book/table.hpp"
 
 namespace fh::book {
@@ -47,11 +48,10 @@ class TableWriter {
     void set_symbol(std::uint16_t instrument, std::uint64_t symbol) {
         const std::uint32_t count = symbols();
         Block& b = block(instrument);
-        std::uint32_t i = count;
-        if ((named_[instrument / 64] >> (instrument % 64) & 1) != 0) {
-            for (i = 0; directory_[i].instrument_id != instrument; ++i) {
-            }
-        }
+        const bool named = (named_[instrument / 64] >> (instrument % 64) & 1) != 0;
+        const std::uint32_t i = named ? entry_of_[instrument] : count;
+        entry_of_[instrument] = i;
+        if (named && directory_[i].symbol == symbol) return set_flags(b, b.flags | block_known);
         if (ids_may_move_) unname_others(instrument, symbol, count);
         store(directory_[i].instrument_id, std::uint32_t{instrument});
         store(directory_[i].symbol, symbol);
@@ -108,7 +108,8 @@ class TableWriter {
     DirectoryEntry* directory_;
     Block* blocks_;
     bool ids_may_move_ = false;
-    std::array<std::uint64_t, table_instruments / 64> named_{};  // a bit an instrument id
+    std::array<std::uint64_t, table_instruments / 64> named_{};          // a bit an instrument id
+    Reserved<std::uint32_t> entry_of_{table_instruments, Pages::small};  // in the directory, by instrument id
 };
 
 }  // namespace fh::book

@@ -71,22 +71,20 @@ class Normalizer {
                      TimestampKind) {
         stamp_.ts_recv_ns = ts_recv_ns;
         counters_.messages += messages.size();
-        if (messages.size() == 1) {
-            if (fetched_ != 0) {
-                --fetched_;
-            } else {
-                ahead_.fetch_book(messages[0]);
-            }
-            return apply_one(first_sequence, messages[0]);
-        }
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
             if (batch.size() <= fetched_) {
                 fetched_ -= batch.size();
+            } else if (batch.size() == 1) {
+                ahead_.fetch_book(batch[0]);
             } else {
                 ahead_.fetch(batch, publisher_.schema_mask() != 0);
             }
-            for (const Message& message : batch) apply_one(first_sequence++, message);
+            for (const Message& message : batch) {  // apply's one caller, so that it is inlined
+                apply(first_sequence, message);
+                if (settings_.trading_events) tell_trading(first_sequence, message);
+                ++first_sequence;
+            }
             messages = messages.subspan(batch.size());
         }
     }
@@ -205,11 +203,6 @@ class Normalizer {
                 });
         }
         return told;
-    }
-
-    [[gnu::always_inline]] void apply_one(std::uint64_t sequence, const Message& message) {
-        apply(sequence, message);
-        if (settings_.trading_events) tell_trading(sequence, message);
     }
 
     void apply(std::uint64_t sequence, const Message& message) {
