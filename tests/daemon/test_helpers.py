@@ -98,7 +98,7 @@ def test_taken_metrics_port_is_a_warning_and_the_feed_goes_on(tmp_path: Path) ->
 
             wait_for(lambda: len(deaths()) >= 2, "two attempts", interval_s=0.1)
             assert [entry["level"] for entry in deaths()[:2]] == ["warning", "warning"]
-            assert [entry["restart_in_s"] for entry in deaths()[:2]] == [0.5, 1.0]
+            assert [entry["restart_in_s"] for entry in deaths()[:2]] == [0.05, 0.1]
             assert daemon.stat()["state"] == "STARTING"
             taken.close()
             wait_for(lambda: "feedhandler_" in metrics(port), "metrics once the port is free", interval_s=0.2)

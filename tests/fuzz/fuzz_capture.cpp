@@ -49,7 +49,7 @@ void check_store(const InputSession& session) {
 }
 
 void check_input(receive::FileBytes file, Input& input, std::size_t lines) {
-    Scanner scanner(input);
+    Scanner scanner(input, {0});
     while (scanner.step(100)) {
     }
     const Scan scan = scanner.finish();

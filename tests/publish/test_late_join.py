@@ -279,7 +279,7 @@ def test_peer_that_does_not_read_is_bounded_and_slow_one_gets_all(
     runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ask for all books; one never reads and is given up, the other reads late and misses no part."""
-    monkeypatch.setattr(image_server, "UNREAD_S", 0.3)
+    monkeypatch.setattr(image_server, "UNREAD_S", 1.5)
     writer = make_channel(runtime / "test", books=True, ring_bytes=1 << 24)
     writer.set_state(1)
     writer.apply(1, simulated_messages(12_000, symbols=3000))
