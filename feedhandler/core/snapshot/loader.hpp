@@ -168,7 +168,7 @@ class Loader {
                     image_->on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), time_ns);
             }
             image_->on_timer(time_ns);
-            if (const std::string failure = image_->failure(); !failure.empty()) return failure;
+            if (std::string failure = image_->failure(); !failure.empty()) return failure;
             if (image_->done()) {
                 [[maybe_unused]] const ssize_t sent = send_output(fd.get());
                 return {};
