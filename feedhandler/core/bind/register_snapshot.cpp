@@ -42,7 +42,7 @@ nb::bytes image(snapshot::ImageWriter& self) {
 }
 
 nb::bytes take_output(snapshot::Download& self) {
-    const nb::bytes out(self.output().data(), self.output().size());
+    nb::bytes out(self.output().data(), self.output().size());
     self.sent(out.size());
     return out;
 }
