@@ -26,6 +26,8 @@ MAX_PENDING_OF_PEER = 16
 UNREAD_PARTS = 8
 """Messages held for a peer that does not read; then its request waits, for UNREAD_S at most."""
 UNREAD_S = 5.0
+SEND_BUFFER = 1 << 17
+"""Bytes that the kernel holds for a peer, besides."""
 AGAIN_S = 0.25
 """When a peer that was refused for what others ask may ask again."""
 MAX_PEERS = 4096
@@ -72,6 +74,9 @@ class ImageServer:
         self._buckets: OrderedDict[bytes, _Bucket] = OrderedDict()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.SNDHWM, UNREAD_PARTS)
+        self._socket.set(
+            zmq.SNDBUF, SEND_BUFFER
+        )  # else the kernel takes megabytes for a peer that reads none
         self._socket.set(zmq.RCVHWM, MAX_PENDING)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)  # says when a peer is gone, or does not read
         self._socket.set(zmq.MAXMSGSIZE, 64)

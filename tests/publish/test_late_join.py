@@ -34,11 +34,16 @@ def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
 class Turning:
     """A publisher with an image server, turned by a thread of its own."""
 
-    def __init__(self, runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]", name: str = "test") -> None:
-        self.endpoint, self.images = f"ipc://{runtime}/{name}-pub", f"ipc://{runtime}/{name}-images"
+    def __init__(
+        self, runtime: Path, context: "zmq.Context[zmq.Socket[bytes]]", name: str = "test", images: str = ""
+    ) -> None:
+        self.endpoint = f"ipc://{runtime}/{name}-pub"
+        images = images or f"ipc://{runtime}/{name}-images"
         self.publisher = Publisher(
-            str(runtime / name), self.endpoint, context=context, snapshot_endpoint=self.images
+            str(runtime / name), self.endpoint, context=context, snapshot_endpoint=images
         )
+        assert self.publisher.images is not None
+        self.images = self.publisher.images.endpoint
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._turn)
         self._thread.start()
@@ -280,10 +285,11 @@ def test_peer_that_does_not_read_is_bounded_and_slow_one_gets_all(
 ) -> None:
     """Both ask for all books; one never reads and is given up, the other reads late and misses no part."""
     monkeypatch.setattr(image_server, "UNREAD_S", 1.5)
+    monkeypatch.setattr(image_server, "SEND_BUFFER", 4096)
     writer = make_channel(runtime / "test", books=True, ring_bytes=1 << 24)
     writer.set_state(1)
     writer.apply(1, simulated_messages(12_000, symbols=3000))
-    turning = Turning(runtime, context)
+    turning = Turning(runtime, context, images="tcp://127.0.0.1:*")  # the kernel holds little, as it is told
     deaf, slow = (context.socket(zmq.DEALER) for _ in range(2))
     for socket in (deaf, slow):
         socket.set(zmq.RCVHWM, 1)
