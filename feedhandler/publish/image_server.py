@@ -74,9 +74,7 @@ class ImageServer:
         self._buckets: OrderedDict[bytes, _Bucket] = OrderedDict()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.SNDHWM, UNREAD_PARTS)
-        self._socket.set(
-            zmq.SNDBUF, SEND_BUFFER
-        )  # else the kernel takes megabytes more
+        self._socket.set(zmq.SNDBUF, SEND_BUFFER)  # else the kernel takes megabytes more
         self._socket.set(zmq.RCVHWM, MAX_PENDING)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)  # says when a peer is gone, or does not read
         self._socket.set(zmq.MAXMSGSIZE, 64)
