@@ -54,6 +54,16 @@ ONE = mold(1, [message(1)], SESSIONS[0])
     True,
     1,
 )
+@example(
+    [
+        (mold(FAR, [message(FAR)], SESSIONS[0]), GROUP_A, 0),
+        (SESSIONS[0] + struct.pack(">QH", FAR - 10_000_000, 0), GROUP_A, 0),
+        (SESSIONS[0] + struct.pack(">QH", FAR, 0), GROUP_A, 0),
+    ],
+    Faults(),
+    False,
+    1,
+)
 def test_every_number_is_applied_or_lost(
     tmp_path: Path,
     packets: list[tuple[bytes, tuple[str, int], int]],

@@ -194,7 +194,7 @@ class World {
     }
     // The numbers that a well-formed packet of the handler's session tells, the believable ones.
     void note_revealed(const fh::Datagram& datagram) {
-        if (!fh::receive::lossy_detail::well_formed(datagram.data, datagram.length)) return;
+        if (!fh::frame::is_well_formed_mold(datagram.data, datagram.length)) return;
         if (std::memcmp(datagram.data, handler_->arbiter().session(), 10) != 0) return;
         const std::uint16_t count = fh::frame::load_be16(datagram.data + 18);
         const std::uint64_t end =

@@ -72,8 +72,8 @@ struct Trace {
     void on_event(const Event& event) { entries.append(event_tuple(event)); }
     void on_start_snapshot() { entries.append(nanobind::make_tuple("start_snapshot")); }
     void on_request(std::size_t server, std::span<const std::uint8_t, 20> datagram) {
-        entries.append(nanobind::make_tuple("request", server, frame::load_be64(datagram.data() + 10),
-                                            frame::load_be16(datagram.data() + 18),
+        const auto [first, count] = frame::load_mold_header(datagram.data());
+        entries.append(nanobind::make_tuple("request", server, first, count,
                                             nanobind::bytes(datagram.data(), frame::mold_session_bytes)));
     }
     nanobind::list take() {

@@ -35,6 +35,8 @@ struct MoldHeader {
     std::uint64_t sequence;
     std::uint16_t count;
     bool is_empty() const { return count == mold_heartbeat || count == mold_end_of_session; }
+    std::uint16_t messages() const { return is_empty() ? 0 : count; }
+    std::uint64_t end() const { return sequence + messages(); }
 };
 inline MoldHeader load_mold_header(const std::uint8_t* data) {
     return {load_be64(data + 10), load_be16(data + 18)};
@@ -64,6 +66,26 @@ inline MoldPacket parse_mold(const std::uint8_t* data, std::size_t length, Messa
     }
     if (at != end) return malformed;
     return {MoldKind::data, count, sequence};
+}
+
+// As parse_mold checks it, for those who want no messages.
+inline bool is_well_formed_mold(const std::uint8_t* data, std::size_t length) {
+    if (length < mold_header_bytes) return false;
+    const unsigned count = load_mold_header(data).messages();
+    std::size_t at = mold_header_bytes;
+    for (unsigned i = 0; i < count; ++i) {
+        if (length - at < 2) return false;
+        at += 2u + load_be16(data + at);
+        if (at > length) return false;
+    }
+    return at == length;
+}
+
+// Numbers that a datagram brings: none for a malformed one; [n, n) for a heartbeat or an end of session.
+inline SequenceRange numbers_of(const std::uint8_t* data, std::size_t length) {
+    if (!is_well_formed_mold(data, length)) return {0, 0};
+    const MoldHeader header = load_mold_header(data);
+    return {header.sequence, header.end()};
 }
 
 // A header alone is a request (sequence = first wanted, count = how many), a heartbeat or an end of session.

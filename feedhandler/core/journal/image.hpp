@@ -97,8 +97,8 @@ class Image {
     }
 
     void look_at_number(const Datagram& datagram) {
-        const std::uint64_t sequence = frame::load_be64(datagram.data + 10);
-        if (frame::load_be16(datagram.data + 18) == frame::mold_heartbeat) return;
+        const auto [sequence, count] = frame::load_mold_header(datagram.data);
+        if (count == frame::mold_heartbeat) return;
         if (first_seen_ == 0 || sequence < first_seen_) first_seen_ = sequence;
         if (sequence != 1) return;
         if (began_ns_ == 0) began_ns_ = now_ns_;

@@ -42,21 +42,19 @@ class Survey {
         if (datagram.length < frame::mold_header_bytes) return;
         SessionSeen* seen = find(datagram);
         if (seen == nullptr) return;
-        const std::uint64_t sequence = frame::load_be64(datagram.data + 10);
+        const frame::MoldHeader header = frame::load_mold_header(datagram.data);
         if (datagram.line >= max_lines) {
-            seen->first = std::min(seen->first, sequence);
+            seen->first = std::min(seen->first, header.sequence);
             return;
         }
-        const std::uint16_t count = frame::load_be16(datagram.data + 18);
-        if (seen->packets != 0 && sequence > seen->next + most_missing) return;  // a damaged header
-        const bool ends = count == frame::mold_end_of_session;
-        const std::uint64_t end = sequence + (ends ? 0 : count);
-        seen->ended = ends || (seen->ended && end <= seen->next);
-        seen->next = std::max(seen->next, end);
+        if (seen->packets != 0 && header.sequence > seen->next + most_missing) return;  // a damaged header
+        const bool ends = header.count == frame::mold_end_of_session;
+        seen->ended = ends || (seen->ended && header.end() <= seen->next);
+        seen->next = std::max(seen->next, header.end());
         seen->last_ns = datagram.ts_recv_ns;
         ++seen->packets;
-        if (ends || count == 0) return;
-        seen->messages += count;
+        if (header.is_empty()) return;
+        seen->messages += header.count;
         seen->bytes += datagram.length - frame::mold_header_bytes;
     }
 
@@ -67,7 +65,7 @@ class Survey {
         if (datagram.line >= max_lines || sessions_.size() == most_sessions) return nullptr;
         SessionSeen& seen = sessions_.emplace_back();
         std::memcpy(seen.session.data(), datagram.data, seen.session.size());
-        seen.first = frame::load_be64(datagram.data + 10);
+        seen.first = frame::load_mold_header(datagram.data).sequence;
         seen.first_ns = datagram.ts_recv_ns;
         return &seen;
     }

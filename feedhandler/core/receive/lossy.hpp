@@ -45,33 +45,6 @@ struct FaultCounts {
 
 inline constexpr unsigned max_reorder_distance = 8;  // packets
 
-namespace lossy_detail {
-
-inline constexpr std::size_t header_size = frame::mold_header_bytes;
-
-// The rule of a receiver: the blocks end exactly where the datagram ends.
-inline bool well_formed(const std::uint8_t* data, std::size_t length) {
-    if (length < header_size) return false;
-    const unsigned count = frame::load_be16(data + 18);
-    std::size_t at = header_size;
-    for (unsigned i = 0; i < count && count != 0xFFFF; ++i) {
-        if (length - at < 2) return false;
-        at += 2u + frame::load_be16(data + at);
-        if (at > length) return false;
-    }
-    return at == length;
-}
-
-// Numbers that a packet brings: none for heartbeats, end of session and malformed packets.
-inline SequenceRange numbers(const std::uint8_t* data, std::size_t length) {
-    if (!well_formed(data, length)) return {0, 0};
-    const unsigned count = frame::load_be16(data + 18);
-    const std::uint64_t first = frame::load_be64(data + 10);
-    return {first, count == 0xFFFF ? first : first + count};
-}
-
-}  // namespace lossy_detail
-
 // The faults of one line. `push` takes one packet and calls `out(const Datagram&)` for each that comes out.
 // No allocation after construction. Packets that came out stay valid until `recycle`.
 class LossyLine {
@@ -106,7 +79,7 @@ class LossyLine {
 
     template <class Out>
     void push(const Datagram& packet, Out&& out) {
-        const SequenceRange numbers = lossy_detail::numbers(packet.data, packet.length);
+        const SequenceRange numbers = frame::numbers_of(packet.data, packet.length);
         ++counts_.offered;
         counts_.offered_messages += numbers.size();
         const bool dropped = draw_drop();
@@ -237,24 +210,25 @@ class LossyLine {
     // Cuts the packet short, alters a block's length, or cuts the header; returns the new length. What comes
     // out never parses.
     std::uint32_t damage(std::uint8_t* bytes, std::uint32_t length) {
-        using namespace lossy_detail;
         const std::uint32_t kind = corrupt_random_.below(3);
         const std::uint64_t dice = corrupt_random_.next();
         const bool has_blocks =
-            length > header_size && well_formed(bytes, length) && frame::load_be16(bytes + 18) != 0xFFFF;
+            length > frame::mold_header_bytes && frame::is_well_formed_mold(bytes, length);
         if (has_blocks && kind == 0)
-            return header_size + static_cast<std::uint32_t>(dice % (length - header_size));
+            return frame::mold_header_bytes +
+                   static_cast<std::uint32_t>(dice % (length - frame::mold_header_bytes));
         if (has_blocks && kind == 1) {
-            std::size_t at = header_size;
-            for (auto block = static_cast<unsigned>(dice % frame::load_be16(bytes + 18)); block > 0; --block)
+            std::size_t at = frame::mold_header_bytes;
+            for (auto block = static_cast<unsigned>(dice % frame::load_mold_header(bytes).count); block > 0;
+                 --block)
                 at += 2u + frame::load_be16(bytes + at);
             const std::uint16_t original = frame::load_be16(bytes + at);
             frame::store_be16(bytes + at, static_cast<std::uint16_t>(original ^ (1u << ((dice >> 32) % 16))));
-            if (!well_formed(bytes, length)) return length;
+            if (!frame::is_well_formed_mold(bytes, length)) return length;
             frame::store_be16(bytes + at, original);  // by chance the blocks still ended at the end
         }
-        if (length < header_size) return length;  // came in broken
-        return static_cast<std::uint32_t>(1 + dice % (header_size - 1));
+        if (length < frame::mold_header_bytes) return length;  // came in broken
+        return static_cast<std::uint32_t>(1 + dice % (frame::mold_header_bytes - 1));
     }
 
     DropModel drop_;

@@ -36,8 +36,7 @@ class RewindServer {
         const bool reply_lost = random_.chance(drop_);
         if (request_lost || reply_lost || session_ == nullptr) return;
         if (std::memcmp(session_->name.data(), request.data(), session_->name.size()) != 0) return;
-        const auto first = frame::load_be64(request.data() + 10);
-        const auto wanted = frame::load_be16(request.data() + 18);
+        const auto [first, wanted] = frame::load_mold_header(request.data());
         std::vector<std::uint8_t> datagram(frame::mold_header_bytes);
         const auto count =
             session_->store.copy(first, std::min(wanted, frame::mold_max_count), mtu_payload, datagram);

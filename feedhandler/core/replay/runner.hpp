@@ -150,22 +150,20 @@ class Runner {
         if (!settings_.snapshot || next_session_ == 0 || packet_.length < frame::mold_header_bytes) return;
         const InputSession& session = scan_.sessions[next_session_ - 1];
         if (std::memcmp(session.name.data(), packet_.data, session.name.size()) != 0) return;
-        const std::uint16_t count = frame::load_be16(packet_.data + 18);
-        const std::uint64_t messages = count == frame::mold_end_of_session ? 0 : count;
-        sent_end_ =
-            std::max(sent_end_, std::min(session.end, frame::load_be64(packet_.data + 10) + messages));
+        sent_end_ = std::max(sent_end_, std::min(session.end, frame::load_mold_header(packet_.data).end()));
     }
 
     // A number too far ahead, which the scan did not believe, is not offered: copies of one packet on two
     // lines would confirm each other.
     bool absurd() const {
         if (packet_.length < frame::mold_header_bytes || next_session_ == 0) return false;
-        const std::uint64_t sequence = frame::load_be64(packet_.data + 10);
+        const frame::MoldHeader header = frame::load_mold_header(packet_.data);
         const InputSession& session = scan_.sessions[next_session_ - 1];
-        if (sequence <= std::min(session.end, Scanner::max_gap_messages)) [[likely]]
+        if (header.end() <= std::min(session.end, Scanner::max_gap_messages)) [[likely]]
             return false;
         const bool own = std::memcmp(session.name.data(), packet_.data, session.name.size()) == 0;
-        return sequence > (own ? session.end : Scanner::max_gap_messages);
+        const std::uint64_t highest = own ? session.end : Scanner::max_gap_messages;
+        return header.sequence > highest || frame::numbers_of(packet_.data, packet_.length).end > highest;
     }
 
     void offer(const Datagram& datagram) {
