@@ -389,12 +389,13 @@ class PairConsumer:
 class LineSettings:
     def __init__(self, name: str, group: str, port: int, interface: str, source: str = '') -> None: ...
 
-class SocketSource:
+class Source:
     """
-    Joined multicast sockets, one a line; OSError-like RuntimeError when it cannot.
+    Joined lines in one of the receive modes; OSError-like RuntimeError when they cannot be had so.
     """
 
-    def __init__(self, lines: Sequence[LineSettings], spin: bool = False) -> None: ...
+    def __init__(self, lines: Sequence[LineSettings], settings: dict = {}) -> None:
+        """`settings`: as the table [receive], with what it lacks by default."""
 
     def poll(self) -> list:
         """What has arrived: a list of (line, payload, ts_recv_ns, kind of time)."""
@@ -402,15 +403,31 @@ class SocketSource:
     def stats(self, line: int) -> dict:
         """What the kernel granted and dropped."""
 
+    def counters(self) -> dict:
+        """The counters `receive` of `stat`."""
+
     def fds(self) -> list[int]:
         """Descriptors to wait on."""
+
+class FrameLines:
+    """The lines of one device, and which of them a frame is of."""
+
+    def __init__(self, lines: Sequence[LineSettings]) -> None: ...
+
+    def take(self, frame: bytes, intact: bool = False) -> object:
+        """
+        (line, payload), or None: then a counter says why. `intact`: the checksums were looked at.
+        """
+
+    @property
+    def counters(self) -> dict: ...
 
 class Feed:
     """
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
     """
 
-    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], cpu: int, spin: bool, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0, restart: bool = False) -> None:
+    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], receive: dict, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0, restart: bool = False) -> None:
         """
         Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it cannot.
         """

@@ -71,6 +71,7 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     rest = Table("counter", "value", *(["what it counts"] if describe else []), box=None, pad_edge=False)
     rest.columns[1].justify = "right"
     for group, source in (
+        ("receive", stat["receive"]),
         ("gaps", stat["gaps"]),
         ("recovery", stat["recovery"]),
         ("escalation", stat["escalation"]),

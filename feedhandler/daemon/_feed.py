@@ -32,8 +32,7 @@ def make_feed(config: Config, directory: Path, *, restart: bool = False) -> _cor
                 for line in config.line
             ],
             servers=[server.host_port for server in recovery.server],
-            cpu=config.receive.cpu,
-            spin=config.receive.spin,
+            receive=config.receive.model_dump(),
             session=config.channel.session,
             from_beginning=config.channel.start == "beginning",
             line_down_ns=round(config.receive.line_down_s * 1e9),

@@ -107,7 +107,7 @@ def _line(key: str, line: Line, *, spin: bool) -> Iterator[Finding]:
 def _join(key: str, line: Line, device: str, *, spin: bool) -> Iterator[Finding]:
     settings = _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
     try:
-        granted = _core.SocketSource([settings], spin).stats(0)
+        granted = _core.Source([settings], {"spin": spin}).stats(0)
     except RuntimeError as failure:
         yield error(f"{key}.group", str(failure), "check interface, source and net.ipv4.igmp_max_memberships")
         return

@@ -57,6 +57,7 @@ class ChannelCollector(Collector):
                     family.add_metric([stat["channel"], one], values[name])
                 yield family
         for group, prefix, values in (
+            ("receive", "receive_", stat["receive"]),
             ("gaps", "gaps_", stat["gaps"]),
             ("recovery", "recovery_", stat["recovery"]),
             ("escalation", "escalation_", stat["escalation"]),

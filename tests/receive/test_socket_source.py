@@ -19,16 +19,14 @@ from tests.support.wait import wait_for
 GROUP_A, GROUP_B, GROUP_OTHER = "239.195.1.1", "239.195.1.2", "239.195.1.3"
 
 
-def open_source(
-    *lines: tuple[str, int], interface: str = "127.0.0.1", source: str = ""
-) -> _core.SocketSource:
+def open_source(*lines: tuple[str, int], interface: str = "127.0.0.1", source: str = "") -> _core.Source:
     """Open one line for each (group, port)."""
-    return _core.SocketSource(
+    return _core.Source(
         [_core.LineSettings(f"L{i}", group, port, interface, source) for i, (group, port) in enumerate(lines)]
     )
 
 
-def receive(source: _core.SocketSource, count: int) -> list[tuple[int, bytes]]:
+def receive(source: _core.Source, count: int) -> list[tuple[int, bytes]]:
     """Return (line, payload) of the next `count` datagrams."""
     found: list[tuple[int, bytes]] = []
 
@@ -164,7 +162,7 @@ def test_unprivileged_receiver_gets_the_capped_buffer_and_says_so() -> None:
         "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from feedhandler import _core\n"
-        f"s = _core.SocketSource([_core.LineSettings('A', '{GROUP_A}', {free_port()}, '127.0.0.1')])\n"
+        f"s = _core.Source([_core.LineSettings('A', '{GROUP_A}', {free_port()}, '127.0.0.1')])\n"
         "print(s.stats(0)['buffer_forced'], s.stats(0)['buffer_bytes'])\n"
     )
     done = subprocess.run(
@@ -208,7 +206,7 @@ def test_joined_lines_receive_across_a_veth_pair() -> None:
             f"fd = os.open('{enter_namespace}', os.O_RDONLY)\n"
             "assert ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000) == 0\n"
             "from feedhandler import _core\n"
-            f"s = _core.SocketSource([_core.LineSettings('A', '239.77.1.1', 30001, '{pair.receiver_device}'),"
+            f"s = _core.Source([_core.LineSettings('A', '239.77.1.1', 30001, '{pair.receiver_device}'),"
             f" _core.LineSettings('B', '239.77.1.2', 30002, '{pair.receiver_address}')])\n"
             "print('ready', flush=True)\n"
             "got = [[], []]\n"
@@ -239,7 +237,7 @@ def test_busy_polling_is_reported_by_the_napi_id_that_was_seen() -> None:
         program = preload_core() + (
             "import select\n"
             f"line = _core.LineSettings('A', '239.77.1.1', 30001, '{pair.receiver_device}')\n"
-            "s = _core.SocketSource([line], True)\n"
+            "s = _core.Source([line], {'spin': True})\n"
             "print('ready', flush=True)\n"
             "assert select.select(s.fds(), [], [], 20)[0]\n"
             "s.poll()\n"

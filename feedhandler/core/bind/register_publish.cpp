@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 
+#include "bind/counter_dict.hpp"
 #include "bind/register.hpp"
 #include "bind/session_text.hpp"
 #include "book/table.hpp"
@@ -34,26 +35,6 @@ using publish::ChannelReader;
 using publish::ChannelSettings;
 using publish::ChannelWriter;
 
-using Fields = std::span<const CounterInfo>;
-
-nb::dict to_dict(const std::uint64_t* values, Fields fields) {
-    nb::dict out;
-    for (std::size_t i = 0; i < fields.size(); ++i) out[fields[i].name] = values[i];
-    return out;
-}
-
-void from_dict(std::uint64_t* values, Fields fields, const nb::dict& in) {
-    for (std::size_t i = 0; i < fields.size(); ++i)
-        if (in.contains(fields[i].name)) values[i] = nb::cast<std::uint64_t>(in[fields[i].name]);
-}
-
-template <typename Struct>
-auto* words(Struct& counters) {  // the structs are rows of uint64 in the order of their tables: counters.hpp
-                                 // asserts it
-    using Value = std::conditional_t<std::is_const_v<Struct>, const std::uint64_t, std::uint64_t>;
-    return reinterpret_cast<Value*>(&counters);
-}
-
 // A field of fixed size: whether a NUL ends it is not taken on trust.
 template <std::size_t Size>
 nb::str text(const char (&field)[Size]) {
@@ -68,6 +49,7 @@ nb::dict descriptions() {
     };
     nb::dict out;
     out["lines"] = table(line_counter_info);
+    out["receive"] = table(receive_counter_info);
     out["gaps"] = table(gap_counter_info);
     out["recovery"] = table(recovery_counter_info);
     out["escalation"] = table(escalation_counter_info);
@@ -112,6 +94,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     out["ts_ns"] = slot.ts_ns;
     out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
+    out["receive"] = to_dict(words(slot.counters.receive), receive_counter_info);
     out["gaps"] = to_dict(words(slot.counters.gaps), gap_counter_info);
     out["recovery"] = to_dict(words(slot.counters.recovery), recovery_counter_info);
     out["escalation"] = to_dict(words(slot.counters.escalation), escalation_counter_info);

@@ -7,12 +7,14 @@
 #include <chrono>
 #include <cstring>
 
+#include "bind/counter_dict.hpp"
 #include "bind/journal_image.hpp"
+#include "bind/receive_settings.hpp"
 #include "bind/register.hpp"
 #include "bind/session_text.hpp"
 #include "receive/clock.hpp"
+#include "receive/device_lines.hpp"
 #include "receive/feed.hpp"
-#include "receive/socket.hpp"
 
 namespace nb = nanobind;
 
@@ -39,13 +41,14 @@ nb::dict stats_dict(const receive::SourceStats& stats) {
 // A source as a Python object, for tools and tests: the receive thread uses the C++ class itself.
 class PollableSource {
   public:
-    PollableSource(const std::vector<receive::LineSettings>& lines, bool spin)
-        : source_(lines, spin), batch_(lines.size() * receive::UdpReceiver::batch) {}
+    PollableSource(const std::vector<receive::LineSettings>& lines, const nb::dict& settings)
+        : source_(receive::open_source(lines, receive_settings(settings))),
+          batch_(lines.size() * receive::UdpReceiver::batch) {}
     PollableSource(const PollableSource&) = delete;  // a vector of sockets looks copyable to nanobind
 
     nb::list poll() {
         nb::list out;
-        const std::size_t count = source_.poll(batch_);
+        const std::size_t count = std::visit([this](auto& source) { return source.poll(batch_); }, source_);
         for (const Datagram& d : std::span(batch_).first(count)) {
             nb::bytes payload(reinterpret_cast<const char*>(d.data), d.length);
             out.append(nb::make_tuple(d.line, payload, d.ts_recv_ns, kind_name(d.timestamp_kind)));
@@ -53,15 +56,51 @@ class PollableSource {
         return out;
     }
     nb::dict stats(std::size_t line) {
-        if (line >= source_.line_count()) throw nb::index_error("line");
-        source_.refresh_stats();
-        return stats_dict(source_.stats(line));
+        return std::visit(
+            [line](auto& source) {
+                if (line >= source.line_count()) throw nb::index_error("line");
+                source.refresh_stats();
+                return stats_dict(source.stats(line));
+            },
+            source_);
     }
-    std::vector<int> fds() const { return {source_.fds().begin(), source_.fds().end()}; }
+    nb::dict counters() {
+        return std::visit(
+            [](auto& source) {
+                source.refresh_stats();
+                return to_dict(words(source.counters()), receive_counter_info);
+            },
+            source_);
+    }
+    std::vector<int> fds() const {
+        return std::visit(
+            [](const auto& source) { return std::vector<int>(source.fds().begin(), source.fds().end()); },
+            source_);
+    }
 
   private:
-    receive::SocketSource source_;
+    receive::AnySource source_;
     std::vector<Datagram> batch_;
+};
+
+// Which line a frame belongs to, for tests: what the receive modes ask of each frame.
+class FrameLines {
+  public:
+    explicit FrameLines(const std::vector<receive::LineSettings>& lines) {
+        for (std::size_t i = 0; i < lines.size(); ++i) table_.add(static_cast<std::uint16_t>(i), lines[i]);
+    }
+    nb::object take(const nb::bytes& frame, bool intact) {
+        Datagram out{};
+        if (!table_.take(reinterpret_cast<const std::uint8_t*>(frame.c_str()), frame.size(), intact, out,
+                         counters_))
+            return nb::none();
+        return nb::make_tuple(out.line, nb::bytes(out.data, out.length));
+    }
+    nb::dict counters() const { return to_dict(words(counters_), receive_counter_info); }
+
+  private:
+    receive::LineTable table_;
+    ReceiveCounters counters_;
 };
 
 // Address, port, user name, password.
@@ -69,7 +108,7 @@ using SnapshotText = std::tuple<std::string, std::uint16_t, std::string, std::st
 
 // The settings come one by one by keyword: what is missing or misspelt is an error.
 void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& lines,
-               const std::vector<std::pair<std::string, std::uint16_t>>& servers, int cpu, bool spin,
+               const std::vector<std::pair<std::string, std::uint16_t>>& servers, const nb::dict& receive,
                const std::string& session, bool from_beginning, std::int64_t line_down_ns,
                std::int64_t arbitration_ns, std::int64_t timeout_ns, std::uint64_t retries,
                std::size_t max_outstanding, std::uint64_t requests_per_s, std::size_t hold_messages,
@@ -83,8 +122,8 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     receive::FeedSettings s;
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
-    s.cpu = cpu;
-    s.spin = spin;
+    s.receive = receive_settings(receive);
+    take(receive, "cpu", s.cpu);
     s.sequence.lines = lines.size();
     s.sequence.servers = servers.size();
     s.sequence.session = session;
@@ -150,8 +189,8 @@ nb::list feed_events(receive::Feed& feed) {
 void register_feed(nb::module_& m) {
     nb::class_<receive::Feed>(
         m, "Feed", "The receive thread of a channel and all that hangs on it; for feedhandler.daemon.")
-        .def("__init__", &init_feed, nb::kw_only(), nb::arg("lines"), nb::arg("servers"), nb::arg("cpu"),
-             nb::arg("spin"), nb::arg("session"), nb::arg("from_beginning"), nb::arg("line_down_ns"),
+        .def("__init__", &init_feed, nb::kw_only(), nb::arg("lines"), nb::arg("servers"), nb::arg("receive"),
+             nb::arg("session"), nb::arg("from_beginning"), nb::arg("line_down_ns"),
              nb::arg("arbitration_ns"), nb::arg("timeout_ns"), nb::arg("retries"), nb::arg("max_outstanding"),
              nb::arg("requests_per_s"), nb::arg("hold_messages"), nb::arg("directory"), nb::arg("channel"),
              nb::arg("dataset"), nb::arg("epoch"), nb::arg("schema_mask"), nb::arg("depth"),
@@ -227,13 +266,22 @@ void register_receive(nb::module_& m) {
             nb::arg("name"), nb::arg("group"), nb::arg("port"), nb::arg("interface"), nb::arg("source") = "");
 
     nb::class_<PollableSource>(
-        m, "SocketSource", "Joined multicast sockets, one a line; OSError-like RuntimeError when it cannot.")
-        .def(nb::init<const std::vector<receive::LineSettings>&, bool>(), nb::arg("lines"),
-             nb::arg("spin") = false)
+        m, "Source",
+        "Joined lines in one of the receive modes; OSError-like RuntimeError when they cannot be had so.")
+        .def(nb::init<const std::vector<receive::LineSettings>&, const nb::dict&>(), nb::arg("lines"),
+             nb::arg("settings") = nb::dict(),
+             "`settings`: as the table [receive], with what it lacks by default.")
         .def("poll", &PollableSource::poll,
              "What has arrived: a list of (line, payload, ts_recv_ns, kind of time).")
         .def("stats", &PollableSource::stats, nb::arg("line"), "What the kernel granted and dropped.")
+        .def("counters", &PollableSource::counters, "The counters `receive` of `stat`.")
         .def("fds", &PollableSource::fds, "Descriptors to wait on.");
+
+    nb::class_<FrameLines>(m, "FrameLines", "The lines of one device, and which of them a frame is of.")
+        .def(nb::init<const std::vector<receive::LineSettings>&>(), nb::arg("lines"))
+        .def("take", &FrameLines::take, nb::arg("frame"), nb::arg("intact") = false,
+             "(line, payload), or None: then a counter says why. `intact`: the checksums were looked at.")
+        .def_prop_ro("counters", &FrameLines::counters);
 
     register_feed(m);
 

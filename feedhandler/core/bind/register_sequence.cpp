@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind/counter_dict.hpp"
 #include "bind/register.hpp"
 #include "bind/trace.hpp"
 #include "sequence/arbiter.hpp"
@@ -131,14 +132,14 @@ class TracedArbiter {
         nb::dict out;
         nb::list lines;
         for (std::size_t i = 0; i < settings_.lines; ++i)
-            lines.append(counters_dict(counters_.lines[i], line_counter_info));
+            lines.append(to_dict(words(counters_.lines[i]), line_counter_info));
         out["lines"] = lines;
-        out["gaps"] = counters_dict(counters_.gaps, gap_counter_info);
-        out["recovery"] = counters_dict(counters_.recovery, recovery_counter_info);
-        out["escalation"] = counters_dict(counters_.escalation, escalation_counter_info);
+        out["gaps"] = to_dict(words(counters_.gaps), gap_counter_info);
+        out["recovery"] = to_dict(words(counters_.recovery), recovery_counter_info);
+        out["escalation"] = to_dict(words(counters_.escalation), escalation_counter_info);
         nb::list servers;
         for (std::size_t i = 0; i < settings_.servers; ++i)
-            servers.append(counters_dict(counters_.servers[i], server_counter_info));
+            servers.append(to_dict(words(counters_.servers[i]), server_counter_info));
         out["servers"] = servers;
         return out;
     }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 
+#include "bind/counter_dict.hpp"
 #include "event.hpp"
 #include "frame/byte_order.hpp"
 #include "frame/moldudp64.hpp"
@@ -82,13 +83,5 @@ struct Trace {
         return out;
     }
 };
-
-template <class Counters, std::size_t N>
-nanobind::dict counters_dict(const Counters& counters, const CounterInfo (&info)[N]) {
-    nanobind::dict out;
-    const auto* values = reinterpret_cast<const std::uint64_t*>(&counters);
-    for (std::size_t i = 0; i < N; ++i) out[info[i].name] = values[i];
-    return out;
-}
 
 }  // namespace fh::bind

@@ -23,6 +23,17 @@ namespace fh {
     X(kernel_drops, "datagrams the kernel dropped for want of socket buffer")                          \
     X(down, "1 while the line is silent for longer than receive.line_down_s")
 
+// Of receive modes that take frames from the device; all stay 0 where the kernel takes them (mode "socket").
+#define FH_RECEIVE_COUNTERS(X)                                                                     \
+    X(other_traffic, "frames for no line: another group, port, sender or protocol")                \
+    X(fragments, "IPv4 fragments, refused")                                                        \
+    X(tagged, "frames with a VLAN tag, refused: a line on a VLAN is a line on that VLAN's device") \
+    X(bad_frames, "frames cut short or with lengths that contradict each other")                   \
+    X(bad_checksums, "frames of a line whose IPv4 or UDP checksum is wrong")                       \
+    X(by_kernel, "datagrams of the lines that the kernel brought although the mode goes past it")  \
+    X(device_drops,                                                                                \
+      "frames dropped by the device or its ring; also kernel_drops of a line that is alone on its device")
+
 #define FH_GAP_COUNTERS(X)                                           \
     X(open, "holes not yet closed or given up")                      \
     X(total, "holes ever opened")                                    \
@@ -77,6 +88,9 @@ namespace fh {
 struct LineCounters {
     FH_LINE_COUNTERS(FH_FIELD)
 };
+struct ReceiveCounters {
+    FH_RECEIVE_COUNTERS(FH_FIELD)
+};
 struct GapCounters {
     FH_GAP_COUNTERS(FH_FIELD)
 };
@@ -96,6 +110,7 @@ struct FeedCounters {
 
 struct Counters {
     std::array<LineCounters, max_lines> lines{};
+    ReceiveCounters receive{};
     GapCounters gaps{};
     RecoveryCounters recovery{};
     EscalationCounters escalation{};
@@ -110,6 +125,7 @@ struct CounterInfo {
 };
 #define FH_INFO(name, description) CounterInfo{#name, description},
 inline constexpr CounterInfo line_counter_info[] = {FH_LINE_COUNTERS(FH_INFO)};
+inline constexpr CounterInfo receive_counter_info[] = {FH_RECEIVE_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo gap_counter_info[] = {FH_GAP_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo recovery_counter_info[] = {FH_RECOVERY_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo server_counter_info[] = {FH_SERVER_COUNTERS(FH_INFO)};
@@ -119,6 +135,7 @@ inline constexpr CounterInfo feed_counter_info[] = {FH_FEED_COUNTERS(FH_INFO)};
 
 // A counter without a description cannot be added: the tables and the structs come from one list.
 static_assert(sizeof(LineCounters) == sizeof(line_counter_info) / sizeof(CounterInfo) * 8);
+static_assert(sizeof(ReceiveCounters) == sizeof(receive_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(GapCounters) == sizeof(gap_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(RecoveryCounters) == sizeof(recovery_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(ServerCounters) == sizeof(server_counter_info) / sizeof(CounterInfo) * 8);

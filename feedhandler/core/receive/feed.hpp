@@ -22,6 +22,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "book/table.hpp"
@@ -31,10 +32,10 @@
 #include "pipeline.hpp"
 #include "publish/channel_writer.hpp"
 #include "publish/counters.hpp"
+#include "receive/any_source.hpp"
 #include "receive/event_queue.hpp"
 #include "receive/loop.hpp"
 #include "receive/restart.hpp"
-#include "receive/socket.hpp"
 #include "record/normalizer.hpp"
 #include "sequence/settings.hpp"
 #include "snapshot/loader.hpp"
@@ -49,8 +50,8 @@ struct TradingDay {
 struct FeedSettings {
     std::vector<LineSettings> lines;
     std::vector<ServerSettings> servers;
-    int cpu = -1;      // the receive thread's; -1 = any
-    bool spin = true;  // false: block in the kernel when nothing comes
+    ReceiveSettings receive;
+    int cpu = -1;  // the receive thread's; -1 = any
     sequence::Settings sequence;
     publish::ChannelSettings channel;
     record::NormalizerSettings normalizer;
@@ -92,7 +93,7 @@ class Feed {
     explicit Feed(const FeedSettings& settings)
         : directory_(settings.channel.directory),
           cpu_(settings.cpu),
-          spin_(settings.spin),
+          spin_(settings.receive.spin),
           // What is touched stays in memory; what is only reserved takes none. Needs CAP_IPC_LOCK or a
           // generous limit.
           trading_days_(settings.trading_days),
@@ -100,7 +101,7 @@ class Feed {
           channel_(with_books(settings.channel)),
           journal_(journal_files(settings)),
           normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
-          source_(settings.lines, settings.spin),
+          source_(open_source(settings.lines, settings.receive)),
           requests_(settings.servers),
           pipeline_(settings.sequence, counters_, normalizer_, *this),
           midnight_ns_(settings.normalizer.midnight_ns),
@@ -141,7 +142,9 @@ class Feed {
     EventQueue& events() { return events_; }
     std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
     Restart& restart() { return restart_; }
-    SourceStats granted(std::size_t line) const { return source_.stats(line); }  // before start() only
+    SourceStats granted(std::size_t line) const {  // before start() only
+        return std::visit([&](const auto& source) { return source.stats(line); }, source_);
+    }
 
     // ---- called by the loop
 
@@ -295,7 +298,6 @@ class Feed {
         try {
             prctl(PR_SET_NAME, "fh-receive");
             pin();
-            ReceiveLoop<SocketSource, Feed> loop(source_, requests_, *this, spin_);
             if (journal_ != nullptr)
                 journal_->publish();  // before the channel: a journal finds it by that
             else
@@ -303,13 +305,19 @@ class Feed {
             channel_.own(read_clock(CLOCK_MONOTONIC));
             running_.store(true, std::memory_order_release);
             ready.set_value();
-            loop.run(stop_);
-            put_counters(loop.clock().now_ns(), loop.clock().monotonic_ns());
+            std::visit([this](auto& source) { receive_from(source); }, source_);
             channel_.release();
         } catch (...) {
             ready.set_exception(std::current_exception());  // only what precedes loop.run() throws
         }
         running_.store(false, std::memory_order_release);
+    }
+
+    template <class S>
+    void receive_from(S& source) {
+        ReceiveLoop<S, Feed> loop(source, requests_, *this, spin_);
+        loop.run(stop_);
+        put_counters(loop.clock().now_ns(), loop.clock().monotonic_ns());
     }
 
     void pin() const {
@@ -324,11 +332,10 @@ class Feed {
 
     void put_counters(std::int64_t now_ns, std::int64_t monotonic_ns) {
         if (monotonic_ns >= kernel_stats_due_ns_) {
-            source_.refresh_stats();
+            std::visit([](auto& source) { source.refresh_stats(); }, source_);
             kernel_stats_due_ns_ = monotonic_ns + kernel_stats_interval_ns;
         }
-        for (std::size_t i = 0; i < source_.line_count(); ++i)
-            counters_.lines[i].kernel_drops = source_.stats(i).kernel_drops;
+        std::visit([this](const auto& source) { take_stats(source); }, source_);
         if (now_ns >= day_ends_ns_ && pipeline_.arbiter().lines_down()) pipeline_.arbiter().let_session_go();
         pipeline_.arbiter().refresh_counters();
         counters_.feed = normalizer_.counters();
@@ -336,6 +343,13 @@ class Feed {
         const char* session = pipeline_.arbiter().session();
         channel_.put_counters(counters_, {session, strnlen(session, frame::mold_session_bytes)}, now_ns);
         counters_due_ns_ = monotonic_ns + counters_interval_ns;
+    }
+
+    template <class S>
+    void take_stats(const S& source) {
+        for (std::size_t i = 0; i < source.line_count(); ++i)
+            counters_.lines[i].kernel_drops = source.stats(i).kernel_drops;
+        counters_.receive = source.counters();
     }
 
     // Copies the entries that may have changed: those from the oldest hole still open on.
@@ -369,7 +383,7 @@ class Feed {
     publish::ChannelWriter channel_;
     std::unique_ptr<journal::JournalFiles> journal_;  // none: no journal is configured
     Normalizer normalizer_;
-    SocketSource source_;
+    AnySource source_;
     RequestSockets requests_;
     Pipeline<Normalizer, Feed> pipeline_;
     EventQueue events_;

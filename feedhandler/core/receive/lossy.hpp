@@ -279,6 +279,7 @@ class LossySource {
     auto fds() { return source_.fds(); }
     std::size_t line_count() const { return source_.line_count(); }
     SourceStats stats(std::size_t line) const { return source_.stats(line); }
+    const ReceiveCounters& counters() const { return source_.counters(); }
     void refresh_stats() { source_.refresh_stats(); }
     const LossyLine& line(std::size_t index) const { return lines_[index]; }
 

@@ -37,6 +37,7 @@ class MemorySource {
     std::span<const int> fds() const { return {}; }
     std::size_t line_count() const { return lines_; }
     SourceStats stats(std::size_t) const { return {}; }
+    const ReceiveCounters& counters() const { return none_; }
     void refresh_stats() {}
 
   private:
@@ -52,6 +53,7 @@ class MemorySource {
     std::size_t next_ = 0;
     std::size_t lines_;
     std::size_t batch_;
+    ReceiveCounters none_;
 };
 static_assert(Source<MemorySource>);
 

@@ -33,6 +33,7 @@ class SocketSource {
     std::span<const int> fds() const { return fds_; }
     std::size_t line_count() const { return receivers_.size(); }
     SourceStats stats(std::size_t line) const { return receivers_[line].stats(); }
+    const ReceiveCounters& counters() const { return none_; }
     void refresh_stats() {
         for (UdpReceiver& receiver : receivers_) receiver.refresh_stats();
     }
@@ -60,6 +61,7 @@ class SocketSource {
     std::vector<bool> had_first_;
     std::vector<UdpReceiver> receivers_;
     std::vector<int> fds_;
+    ReceiveCounters none_;
 };
 static_assert(Source<SocketSource>);
 

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "message.hpp"
+#include "publish/counters.hpp"
 
 namespace fh::receive {
 
@@ -27,14 +28,15 @@ struct SourceStats {
 
 // poll() never blocks. It returns how many datagrams it put into `out`; their memory is valid until the next
 // poll. A datagram whose timestamp_kind is none has no ts_recv_ns: the loop stamps it. fds() may be waited on
-// when nothing came; a source without any can only be spun on. refresh_stats() may make system calls, stats()
-// may not.
+// when nothing came; a source without any can only be spun on. counters(): of what came past the kernel.
+// refresh_stats() may make system calls, stats() may not.
 template <class S>
 concept Source = requires(S source, std::span<Datagram> out, std::size_t line) {
     { source.poll(out) } -> std::same_as<std::size_t>;
     { source.fds() } -> std::convertible_to<std::span<const int>>;
     { source.line_count() } -> std::convertible_to<std::size_t>;
     { source.stats(line) } -> std::same_as<SourceStats>;
+    { source.counters() } -> std::same_as<const ReceiveCounters&>;
     source.refresh_stats();
 };
 

@@ -1,0 +1,27 @@
+// The [receive] table as Python hands it over, a dictionary with one more per mode, to ReceiveSettings.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "receive/any_source.hpp"
+
+namespace fh::bind {
+
+// Sets `field` from `table[key]` when it is there: what is left out keeps its default.
+template <class T>
+void take(const nanobind::dict& table, const char* key, T& field) {
+    if (table.contains(key)) field = nanobind::cast<T>(table[key]);
+}
+
+// Keys that belong to others (cpu, line_down_s) are passed over.
+inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
+    receive::ReceiveSettings out;
+    take(table, "mode", out.mode);
+    take(table, "spin", out.spin);
+    return out;
+}
+
+}  // namespace fh::bind

@@ -1,0 +1,28 @@
+// All receive modes; which one is decided once, when the feed is made.
+#pragma once
+
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <variant>
+
+#include "receive/multicast.hpp"
+#include "receive/socket.hpp"
+#include "receive/source.hpp"
+
+namespace fh::receive {
+
+struct ReceiveSettings {
+    std::string mode = "socket";
+    bool spin = true;  // false: block in the kernel when nothing comes
+};
+
+using AnySource = std::variant<SocketSource>;
+
+// Joins the lines. Throws when they cannot be had that way.
+inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveSettings& settings) {
+    if (settings.mode == "socket") return AnySource(std::in_place_type<SocketSource>, lines, settings.spin);
+    throw std::invalid_argument("receive.mode: \"" + settings.mode + "\" is not in this build");
+}
+
+}  // namespace fh::receive
