@@ -3,7 +3,18 @@
 import importlib
 import sys
 
-NAMES = ("book", "ring", "path", "rerequest", "snapshot", "gapfill", "replay", "repair", "takeover")
+NAMES = (
+    "book",
+    "ring",
+    "path",
+    "rerequest",
+    "snapshot",
+    "gapfill",
+    "replay",
+    "repair",
+    "takeover",
+    "receive",
+)
 
 
 def main() -> None:
