@@ -86,10 +86,13 @@ def test_never_given_up_when_all_that_waits_fits(race: Race) -> None:
 
 @st.composite
 def lost_races(draw: st.DrawFn) -> Race:
-    """A feed faster than the servers and a hold too small, each by a tenth at least: a sample is a sample."""
+    """A feed faster than the servers and a hold too small, each by a tenth at least: a sample is a sample.
+
+    The hole outlives the three samples that a decision takes.
+    """
     feed = draw(st.integers(100, 50_000))
     fill = draw(st.integers(0, int(feed / 1.1)))
-    smallest = max(1001, int(1.1 * CAPACITY * fill / feed) + 1)
+    smallest = max(1001, int(1.1 * CAPACITY * fill / feed) + 1, 3 * fill + 1)
     return Race(draw(st.integers(smallest, smallest + 200_000)), feed, fill)
 
 

@@ -37,7 +37,7 @@
 #include "sequence/gap_history.hpp"
 #include "sequence/gap_set.hpp"
 #include "sequence/hold.hpp"
-#include "sequence/line_window.hpp"
+#include "sequence/lines.hpp"
 #include "sequence/requester.hpp"
 #include "sequence/session.hpp"
 #include "sequence/settings.hpp"
@@ -55,10 +55,9 @@ class Arbiter {
           session_(settings.session),
           messages_(std::make_unique_for_overwrite<Message[]>(frame::mold_max_messages)),
           hold_(settings.hold_messages, settings.hold_bytes),
+          lines_(settings_, counters, 2 * hold_.slots()),
           gaps_(std::clamp<std::size_t>(settings.hold_messages, 64, 1 << 16), counters.gaps, history_),
-          requester_(settings, gaps_, counters) {
-        for (std::size_t i = 0; i < settings.lines; ++i) lines_[i].window.emplace(2 * hold_.slots());
-    }
+          requester_(settings, gaps_, counters) {}
     Arbiter(const Arbiter&) = delete;
     Arbiter& operator=(const Arbiter&) = delete;
 
@@ -103,7 +102,7 @@ class Arbiter {
         }
         if (packet.sequence == in_order_ && packet.count != 0 && session_.is_current(payload)) [[likely]] {
             heard(line, now_ns);
-            lines_[line].window->mark(packet.sequence, packet.end());
+            lines_.mark(line, packet.sequence, packet.end());
             counters.messages += packet.count;
             counters.won += packet.count;
             in_order_ = next_ = highest_ = packet.end();
@@ -142,7 +141,9 @@ class Arbiter {
     // Call at next_deadline() or later, as often as you like: cheap when nothing is due.
     void on_timer(std::int64_t now_ns) {
         if (now_ns < next_deadline()) return;
-        check_lines(now_ns);
+        lines_.check(now_ns, [&](std::size_t line) {
+            emit(EventType::line_down, now_ns, 0, 0, static_cast<std::uint8_t>(line));
+        });
         if (next_ == 0) return;
         if (std::exchange(slicing_, false)) drain(now_ns);
         while (const Requester::Request* request = requester_.expire(now_ns))
@@ -151,7 +152,7 @@ class Arbiter {
         settle(now_ns);
     }
     // UTC ns; the earliest time at which on_timer has work.
-    std::int64_t next_deadline() const { return std::min(line_deadline_ns_, recovery_deadline_ns_); }
+    std::int64_t next_deadline() const { return std::min(lines_.deadline_ns(), recovery_deadline_ns_); }
 
     // The session's day is over and its lines are silent, or whoever knows what comes says so: the next
     // session may begin, or this one anew at number 1, although no end was told. Until the session is heard
@@ -178,10 +179,7 @@ class Arbiter {
     }
 
     // Is every line silent?
-    bool lines_down() const {
-        const auto lines = std::span(counters_.lines).first(settings_.lines);
-        return std::ranges::all_of(lines, [](const LineCounters& line) { return line.down != 0; });
-    }
+    bool lines_down() const { return lines_.all_down(); }
     FeedState state() const { return state_; }
     std::uint64_t next_sequence() const { return next_; }      // 0 before the first packet
     std::uint64_t known_sequence() const { return highest_; }  // all numbers below exist; 0 likewise
@@ -194,49 +192,14 @@ class Arbiter {
     bool restarting() const { return restarting_; }  // and it is the first of a restart
 
     // Brings the lines' `missing` up to date; the other counters always are.
-    void refresh_counters() {
-        for (std::size_t i = 0; i < settings_.lines; ++i) {
-            const std::uint64_t current = next_ == 0 ? 0 : lines_[i].window->missing(next_);
-            counters_.lines[i].missing = lines_[i].missing_before + current;
-        }
-    }
+    void refresh_counters() { lines_.refresh_counters(next_); }
 
   private:
-    static constexpr std::int64_t never_heard = std::numeric_limits<std::int64_t>::min();
-    struct Line {
-        std::optional<LineWindow> window;
-        std::uint64_t missing_before = 0;   // in sessions that are over
-        std::uint64_t messages_before = 0;  // likewise
-        std::int64_t heard_ns = never_heard;
-    };
-
-    // ---- lines
-
     void heard(std::size_t line, std::int64_t now_ns) {
-        lines_[line].heard_ns = now_ns;
-        if (counters_.lines[line].down != 0) [[unlikely]] {
-            let_go_ = false;
-            counters_.lines[line].down = 0;
-            line_deadline_ns_ = std::min(line_deadline_ns_, now_ns + settings_.line_down_ns);
-            emit(EventType::line_up, now_ns, 0, 0, static_cast<std::uint8_t>(line));
-        }
-    }
-
-    void check_lines(std::int64_t now_ns) {
-        if (now_ns < line_deadline_ns_) return;
-        line_deadline_ns_ = never_ns;
-        for (std::size_t i = 0; i < settings_.lines; ++i) {
-            if (counters_.lines[i].down != 0) continue;
-            if (lines_[i].heard_ns == never_heard)
-                lines_[i].heard_ns = now_ns;  // the first look: silence starts now
-            const std::int64_t deadline_ns = lines_[i].heard_ns + settings_.line_down_ns;
-            if (deadline_ns > now_ns) {
-                line_deadline_ns_ = std::min(line_deadline_ns_, deadline_ns);
-                continue;
-            }
-            counters_.lines[i].down = 1;
-            emit(EventType::line_down, now_ns, 0, 0, static_cast<std::uint8_t>(i));
-        }
+        if (!lines_.heard(line, now_ns)) [[likely]]
+            return;
+        let_go_ = false;
+        emit(EventType::line_up, now_ns, 0, 0, static_cast<std::uint8_t>(line));
     }
 
     // ---- packets that are not simply the next one
@@ -254,7 +217,7 @@ class Arbiter {
         if (current && !anew && packet.count != 0 && packet.end() <= next_)
             [[likely]] {  // the slower line's copy of what is in
             heard(line, now_ns);
-            lines_[line].window->mark(packet.sequence, packet.end());
+            lines_.mark(line, packet.sequence, packet.end());
             counters.messages += packet.count;
             counters.late += packet.count;
             return;
@@ -292,10 +255,7 @@ class Arbiter {
     bool starts_anew(std::size_t line, const frame::MoldPacket& packet) const {
         if (next_ <= packet.end() || packet.kind == frame::MoldKind::end_of_session) return false;
         if (let_go_) return true;
-        if (!settings_.restart_after_silence ||
-            counters_.lines[line].messages == lines_[line].messages_before)
-            return false;
-        return lines_down();
+        return settings_.restart_after_silence && lines_.has_brought(line) && lines_down();
     }
 
     // A number absurdly far ahead waits for a second packet that goes on from it.
@@ -316,11 +276,7 @@ class Arbiter {
         if (!session_.is_current(payload)) session_.adopt(payload);
         if (rollover) {
             abandon(now_ns);
-            refresh_counters();
-            for (std::size_t i = 0; i < settings_.lines; ++i) {
-                lines_[i].missing_before = counters_.lines[i].missing;
-                lines_[i].messages_before = counters_.lines[i].messages;
-            }
+            lines_.leave_session(next_);
             sink_.on_clear(0, now_ns);
         }
         restarting_ = settings_.restart && !rollover && packet.sequence != 1;
@@ -343,7 +299,7 @@ class Arbiter {
         requester_.start_session();
         end_known_ = let_go_ = false;
         head_end_ = !rollover && settings_.start == Start::beginning ? std::max(next_, packet.sequence) : 0;
-        for (std::size_t i = 0; i < settings_.lines; ++i) lines_[i].window->restart(next_);
+        lines_.start_session(next_);
         emit(EventType::session_start, now_ns, next_, 0);
         if (packet.sequence <= next_ || stale_) change_state(now_ns);
         if (restarting_) ask_for_image(now_ns);
@@ -382,7 +338,7 @@ class Arbiter {
         counters.won += fresh;
         counters.late += packet.count - refused - fresh;
         if (refused == 0) [[likely]]
-            lines_[line].window->mark(packet.sequence, packet.end());
+            lines_.mark(line, packet.sequence, packet.end());
         else
             mark_kept(line, packet);
     }
@@ -449,7 +405,7 @@ class Arbiter {
         for (std::uint64_t at = packet.sequence; at < end;) {
             const std::size_t i = gaps_.find(at);
             const std::uint64_t stop = i == gaps_.size() ? end : std::clamp(gaps_[i].first, at, end);
-            if (at < stop) lines_[line].window->mark(at, stop);
+            if (at < stop) lines_.mark(line, at, stop);
             at = i == gaps_.size() ? end : std::max(stop, gaps_[i].end);
         }
     }
@@ -803,7 +759,6 @@ class Arbiter {
     Counters& counters_;
     Session session_;
     std::unique_ptr<Message[]> messages_;  // of the packet at hand
-    std::array<Line, max_lines> lines_;
 
     FeedState state_ = FeedState::starting;
     bool stale_ = false;        // messages were lost, or never seen, in this session
@@ -822,11 +777,11 @@ class Arbiter {
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room
     std::uint64_t suspect_ = 0;      // end of a packet too far ahead to be believed alone
-    std::int64_t line_deadline_ns_ = std::numeric_limits<std::int64_t>::min();
     std::int64_t recovery_deadline_ns_ = never_ns;
 
     GapHistory history_;
     Hold hold_;
+    Lines lines_;
     GapSet gaps_;
     Requester requester_;
     std::array<Message, 256> batch_{};  // held messages on their way out; announced ones

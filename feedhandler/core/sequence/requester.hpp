@@ -19,8 +19,6 @@
 
 namespace fh::sequence {
 
-inline constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
-
 // Asks for the lowest missing numbers first, up to max_outstanding at a time. `Send` is called as
 // send(server, first, count).
 class Requester {

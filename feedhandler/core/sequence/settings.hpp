@@ -3,9 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace fh::sequence {
+
+inline constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 
 enum class Start : std::uint8_t {
     live,      // the first packet's number is the first expected one
