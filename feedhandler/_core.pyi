@@ -397,8 +397,10 @@ class Source:
     def __init__(self, lines: Sequence[LineSettings], settings: dict = {}) -> None:
         """`settings`: as the table [receive], with what it lacks by default."""
 
-    def poll(self) -> list:
-        """What has arrived: a list of (line, payload, ts_recv_ns, kind of time)."""
+    def poll(self, hold_ms: int = 0) -> list:
+        """
+        What has arrived: a list of (line, payload, ts_recv_ns, kind of time). `hold_ms`: so long the payloads stay where they are before they are copied, as if they were worked on there.
+        """
 
     def stats(self, line: int) -> dict:
         """What the kernel granted and dropped."""

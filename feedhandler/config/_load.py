@@ -118,8 +118,12 @@ def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
+_MODES_HERE = ("socket", "packet")
+
+
 def _not_in_this_build(config: Config) -> list[tuple[str, str]]:
     found = []
-    if config.receive.mode != "socket":
-        found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; only "socket" is'))
+    if config.receive.mode not in _MODES_HERE:
+        here = ", ".join(f'"{mode}"' for mode in _MODES_HERE)
+        found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; {here} are'))
     return found

@@ -46,13 +46,20 @@ class Line(Table):
     source: checks.Source = ""
 
 
+class Packet(Table):
+    """What `receive.mode = "packet"` asks for."""
+
+    ring_mib: Annotated[int, Field(ge=1, le=4095)] = 16
+
+
 class Receive(Table):
     """The receive thread: how datagrams come in, where it runs."""
 
-    mode: Literal["socket", "onload", "xdp", "dpdk"] = "socket"
+    mode: Literal["socket", "packet", "onload", "xdp", "dpdk"] = "socket"
     cpu: Annotated[int, Field(ge=-1, le=8191)] = -1
     spin: bool = True
     line_down_s: Annotated[float, Field(gt=0, le=86400)] = 3.0
+    packet: Packet = Packet()
 
 
 class Server(Table):

@@ -14,14 +14,22 @@ from feedhandler.daemon._finding import Finding, error, ok, warning
 WANTED_BUFFER = 64 << 20
 """Bytes asked for per line, as in core/receive/multicast.hpp. The kernel reports twice what it grants."""
 
+_MODE_REMEDIES = {
+    "packet": "give CAP_NET_RAW, as docs/receive-modes.md says, or a smaller receive.packet.ring_mib"
+}
+"""By receive mode, when its sources cannot be opened."""
+
 _SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 
 
 def look(config: Config) -> Iterator[Finding]:
     """Yield what the network lacks for this configuration."""
-    for index, line in enumerate(config.line):
-        yield from _line(f"line[{index}]", line, spin=config.receive.spin)
+    devices = [device_of(line.interface) for line in config.line]
+    for index, (line, device) in enumerate(zip(config.line, devices, strict=True)):
+        yield from _line(f"line[{index}]", line, device, config)
+    if config.receive.mode != "socket" and None not in devices:
+        yield _mode(config)
     for index, server in enumerate(config.recovery.server):
         yield _server(f"recovery.server[{index}]", *server.host_port)
     if config.metrics.listen:
@@ -79,8 +87,7 @@ def device_of(interface: str) -> str | None:
     return "lo" if is_loopback and "lo" in names else None
 
 
-def _line(key: str, line: Line, *, spin: bool) -> Iterator[Finding]:
-    device = device_of(line.interface)
+def _line(key: str, line: Line, device: str | None, config: Config) -> Iterator[Finding]:
     if device is None:
         yield error(
             f"{key}.interface",
@@ -99,19 +106,34 @@ def _line(key: str, line: Line, *, spin: bool) -> Iterator[Finding]:
         yield warning(
             f"{key}.interface", f"{device} is not set to multicast", f"ip link set {device} multicast on"
         )
-    yield from _join(key, line, device, spin=spin)
-    if not flags & _IFF_LOOPBACK:
+    yield from _join(key, line, device, config)
+    if config.receive.mode == "socket" and not flags & _IFF_LOOPBACK:
         yield from _reverse_path(key, device)
 
 
-def _join(key: str, line: Line, device: str, *, spin: bool) -> Iterator[Finding]:
-    settings = _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
+def _settings(line: Line) -> _core.LineSettings:
+    return _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
+
+
+def _mode(config: Config) -> Finding:
+    mode = config.receive.mode
     try:
-        granted = _core.Source([settings], {"spin": spin}).stats(0)
+        source = _core.Source([_settings(line) for line in config.line], config.receive.model_dump())
+    except RuntimeError as failure:
+        return error("receive.mode", str(failure), _MODE_REMEDIES.get(mode, "docs/receive-modes.md"))
+    buffer = source.stats(0)["buffer_bytes"]
+    return ok("receive.mode", f"{mode} can be had" + (f", {buffer >> 20} MiB a device" if buffer else ""))
+
+
+def _join(key: str, line: Line, device: str, config: Config) -> Iterator[Finding]:
+    try:
+        granted = _core.Source([_settings(line)], {"spin": config.receive.spin}).stats(0)
     except RuntimeError as failure:
         yield error(f"{key}.group", str(failure), "check interface, source and net.ipv4.igmp_max_memberships")
         return
     yield ok(f"{key}.group", f"{line.group}:{line.port} can be joined on {device}")
+    if config.receive.mode not in ("socket", "onload"):
+        return  # nothing is queued at a socket there
     size = granted["buffer_bytes"]
     if size >= 2 * WANTED_BUFFER:
         yield ok(f"{key}.buffer", f"receive buffer of {size >> 20} MiB")

@@ -110,12 +110,16 @@ def test_minimal_file_has_the_documented_defaults(tmp_path: Path) -> None:
         (
             "cpu = -1",
             "cpus = 1",
-            "receive.cpus: is not a known key; known here: mode, cpu, spin, line_down_s",
+            "receive.cpus: is not a known key; known here: mode, cpu, spin, line_down_s, packet",
         ),
         ("spin = true", "spin = 1", "receive.spin: 1 is not true or false"),
         ("line_down_s = 3.0", "line_down_s = nan", "receive.line_down_s: NaN is not a finite number"),
         ("line_down_s = 3.0", "line_down_s = 0", "receive.line_down_s: 0 is not more than 0.0"),
-        ('"socket"', '"tcp"', 'receive.mode: "tcp" is not one of "socket", "onload", "xdp", "dpdk"'),
+        (
+            '"socket"',
+            '"tcp"',
+            'receive.mode: "tcp" is not one of "socket", "packet", "onload", "xdp", "dpdk"',
+        ),
         ('"live"', '"now"', 'channel.start: "now" is not one of "live", "beginning"'),
         (
             'session = ""',
@@ -203,7 +207,7 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
     [
         (
             DOCUMENTED.replace('mode = "socket"', 'mode = "xdp"'),
-            'receive.mode: "xdp" is not in this build; only "socket" is',
+            'receive.mode: "xdp" is not in this build; "socket", "packet" are',
         ),
     ],
 )
@@ -300,7 +304,7 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
         ("RECEIVE__CPU", "x", 'receive.cpu: "x" is not an integer'),
         ("RECEIVE__CPU", "", 'receive.cpu: "" is not an integer'),
         ("RECEIVE__CPU", "1\nother = 2", 'receive.cpu: "1\\nother = 2" is not an integer'),
-        ("RECEIVE__CPUS", "1", "names no key; known here: mode, cpu, spin, line_down_s"),
+        ("RECEIVE__CPUS", "1", "names no key; known here: mode, cpu, spin, line_down_s, packet"),
         ("RECEIVE__CPU__X", "1", "names no key; cpu has no keys of its own"),
         ("LINE__X__PORT", "1", '"x" is not an index of line (0 to 1)'),
         ("LINE__2__PORT", "1", '"2" is not an index of line (0 to 1)'),
@@ -310,7 +314,7 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
             "names a whole entry of line; name one of its keys: name, group, port, interface, source",
         ),
         ("LINE__0__PORT", "0", "line[0].port: 0 is not a port (1 to 65535)"),
-        ("RECEIVE__MODE", "xdp", 'receive.mode: "xdp" is not in this build; only "socket" is'),
+        ("RECEIVE__MODE", "xdp", 'receive.mode: "xdp" is not in this build; "socket", "packet" are'),
         (
             "PUBLISH__SYMBOLS",
             '["AAPL", ""]',

@@ -21,6 +21,10 @@ inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
     receive::ReceiveSettings out;
     take(table, "mode", out.mode);
     take(table, "spin", out.spin);
+    if (table.contains("packet")) {
+        const auto packet = nanobind::cast<nanobind::dict>(table["packet"]);
+        take(packet, "ring_mib", out.packet.ring_mib);
+    }
     return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "bind/counter_dict.hpp"
 #include "bind/journal_image.hpp"
@@ -46,9 +47,13 @@ class PollableSource {
           batch_(lines.size() * receive::UdpReceiver::batch) {}
     PollableSource(const PollableSource&) = delete;  // a vector of sockets looks copyable to nanobind
 
-    nb::list poll() {
+    nb::list poll(unsigned hold_ms) {
         nb::list out;
         const std::size_t count = std::visit([this](auto& source) { return source.poll(batch_); }, source_);
+        if (hold_ms != 0 && count != 0) {
+            const nb::gil_scoped_release nogil;
+            std::this_thread::sleep_for(std::chrono::milliseconds(hold_ms));
+        }
         for (const Datagram& d : std::span(batch_).first(count)) {
             nb::bytes payload(reinterpret_cast<const char*>(d.data), d.length);
             out.append(nb::make_tuple(d.line, payload, d.ts_recv_ns, kind_name(d.timestamp_kind)));
@@ -271,8 +276,9 @@ void register_receive(nb::module_& m) {
         .def(nb::init<const std::vector<receive::LineSettings>&, const nb::dict&>(), nb::arg("lines"),
              nb::arg("settings") = nb::dict(),
              "`settings`: as the table [receive], with what it lacks by default.")
-        .def("poll", &PollableSource::poll,
-             "What has arrived: a list of (line, payload, ts_recv_ns, kind of time).")
+        .def("poll", &PollableSource::poll, nb::arg("hold_ms") = 0,
+             "What has arrived: a list of (line, payload, ts_recv_ns, kind of time). `hold_ms`: so long the "
+             "payloads stay where they are before they are copied, as if they were worked on there.")
         .def("stats", &PollableSource::stats, nb::arg("line"), "What the kernel granted and dropped.")
         .def("counters", &PollableSource::counters, "The counters `receive` of `stat`.")
         .def("fds", &PollableSource::fds, "Descriptors to wait on.");

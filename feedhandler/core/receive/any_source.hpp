@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "receive/multicast.hpp"
+#include "receive/packet_source.hpp"
 #include "receive/socket.hpp"
 #include "receive/source.hpp"
 
@@ -15,13 +16,15 @@ namespace fh::receive {
 struct ReceiveSettings {
     std::string mode = "socket";
     bool spin = true;  // false: block in the kernel when nothing comes
+    PacketSettings packet;
 };
 
-using AnySource = std::variant<SocketSource>;
+using AnySource = std::variant<SocketSource, PacketSource>;
 
 // Joins the lines. Throws when they cannot be had that way.
 inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveSettings& settings) {
     if (settings.mode == "socket") return AnySource(std::in_place_type<SocketSource>, lines, settings.spin);
+    if (settings.mode == "packet") return AnySource(std::in_place_type<PacketSource>, lines, settings.packet);
     throw std::invalid_argument("receive.mode: \"" + settings.mode + "\" is not in this build");
 }
 

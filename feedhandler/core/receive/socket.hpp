@@ -1,10 +1,10 @@
 // Multicast lines by kernel sockets: works everywhere, needs no privilege.
 #pragma once
 
-#include <algorithm>
 #include <span>
 #include <vector>
 
+#include "receive/first_turn.hpp"
 #include "receive/multicast.hpp"
 #include "receive/source.hpp"
 
@@ -12,9 +12,8 @@ namespace fh::receive {
 
 class SocketSource {
   public:
-    SocketSource(std::span<const LineSettings> lines, bool spin) {
+    SocketSource(std::span<const LineSettings> lines, bool spin) : first_turn_(lines.size()) {
         receivers_.reserve(lines.size());
-        had_first_.resize(lines.size());
         for (const LineSettings& line : lines) {
             receivers_.push_back(open_line(line, static_cast<std::uint16_t>(receivers_.size()), spin));
             fds_.push_back(receivers_.back().fd());
@@ -23,8 +22,10 @@ class SocketSource {
 
     // Up to UdpReceiver::batch datagrams of each line, line by line; the very first ones in order of arrival.
     std::size_t poll(std::span<Datagram> out) {
-        if (!heard_) [[unlikely]]
-            return poll_first(out);
+        if (!first_turn_.over()) [[unlikely]]
+            return first_turn_.poll(out, [this](std::size_t receiver, std::span<Datagram> rest) {
+                return receivers_[receiver].receive(rest);
+            });
         std::size_t count = 0;
         for (UdpReceiver& receiver : receivers_) count += receiver.receive(out.subspan(count));
         return count;
@@ -39,26 +40,7 @@ class SocketSource {
     }
 
   private:
-    // The feed starts with the packet that is handled first. While later lines are read, an earlier packet
-    // may arrive on a line that was empty a moment ago: look there again, and let the time of arrival decide.
-    std::size_t poll_first(std::span<Datagram> out) {
-        std::size_t count = 0;
-        auto had = had_first_.begin();
-        for (UdpReceiver& receiver : receivers_) {
-            const std::size_t got = receiver.receive(out.subspan(count));
-            *had++ = got != 0;
-            count += got;
-        }
-        if (count == 0) return 0;
-        heard_ = true;
-        for (std::size_t i = 0; i < receivers_.size(); ++i)
-            if (!had_first_[i]) count += receivers_[i].receive(out.subspan(count));
-        std::ranges::sort(out.first(count), {}, &Datagram::ts_recv_ns);
-        return count;
-    }
-
-    bool heard_ = false;
-    std::vector<bool> had_first_;
+    FirstTurn first_turn_;
     std::vector<UdpReceiver> receivers_;
     std::vector<int> fds_;
     ReceiveCounters none_;

@@ -1,0 +1,187 @@
+"""What is special to AF_PACKET rings; what all receive modes have in common is in test_conformance.py."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import COMMAND, environment
+from tests.support.multicast import Sender
+from tests.support.netns import Veth, inside, veth_pair
+from tests.support.receiver import Receiver
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
+
+GROUP, PORT = "239.77.2.1", 30001
+SETTINGS = {"mode": "packet", "packet": {"ring_mib": 1}}
+FRAMES = (1 << 20) // 1600
+"""Of a ring of 1 MiB at an MTU of 1500, each with 84 bytes for headers and tag, in steps of 64."""
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Veth]:
+    """Two namespaces for all tests here."""
+    with veth_pair("pkt") as made:
+        yield made
+
+
+@pytest.fixture
+def sender(pair: Veth) -> Iterator[Sender]:
+    """Send from the sender's namespace."""
+    with inside(pair.sender):
+        made = Sender(pair.sender_address)
+    with made:
+        yield made
+
+
+def receiver(pair: Veth, *prefix: str) -> Receiver:
+    """Receive one line in the receiver's namespace."""
+    line = ("A", GROUP, PORT, pair.receiver_device, "")
+    return Receiver([line], SETTINGS, prefix=[*pair.inside(pair.receiver), *prefix])
+
+
+def set_mtu(pair: Veth, mtu: int) -> None:
+    """Set it on both ends."""
+    for namespace, device in (
+        (pair.sender, pair.sender_device),
+        (pair.receiver, pair.receiver_device),
+    ):
+        subprocess.run(
+            ["ip", "-n", namespace, "link", "set", device, "mtu", str(mtu)], check=True, timeout=30
+        )
+
+
+def test_ring_holds_as_many_frames_as_the_document_says(pair: Veth, sender: Sender) -> None:
+    """A receiver that stands still loses what is beyond, and tells how many."""
+    with receiver(pair) as running:
+        running.stop()
+        for _ in range(FRAMES + 50):
+            sender.send(b"x", GROUP, PORT)
+        running.go_on()
+        got = running.until()["got"][0]
+        while len(got) < FRAMES:
+            got += running.until()["got"][0]
+        sender.send(b"last", GROUP, PORT)
+        answer = running.until((0, b"last"))
+        assert len(got) + len(answer["got"][0]) == FRAMES + 1
+        assert answer["counters"]["device_drops"] == answer["stats"][0]["kernel_drops"] == 50
+
+
+def test_frames_of_others_take_no_room_in_the_ring(pair: Veth, sender: Sender) -> None:
+    """The filter is the kernel's: a busy neighbour cannot push the line out."""
+    with receiver(pair) as running:
+        running.stop()
+        for _ in range(2 * FRAMES):
+            sender.send(b"x", "239.77.2.2", PORT)
+            sender.send(b"x", GROUP, PORT + 1)
+        sender.send(b"ours", GROUP, PORT)
+        running.go_on()
+        answer = running.until((0, b"ours"))
+        assert len(answer["got"][0]) == 1
+        assert not any(answer["counters"].values())
+
+
+def test_jumbo_frames_fit_and_those_of_a_raised_mtu_are_counted(pair: Veth, sender: Sender) -> None:
+    """The ring is laid out for the device's MTU at the start."""
+    try:
+        set_mtu(pair, 9000)
+        with receiver(pair) as running:
+            sender.send(b"x" * 8972, GROUP, PORT)
+            assert len(running.until((0, b"x" * 8972))["got"][0]) == 1
+            set_mtu(pair, 9500)
+            sender.send(b"x" * 9472, GROUP, PORT)
+            sender.send(b"after", GROUP, PORT)
+            answer = running.until((0, b"after"))
+            assert len(answer["got"][0]) == 1
+            assert {name: n for name, n in answer["counters"].items() if n} == {"bad_frames": 1}
+    finally:
+        set_mtu(pair, 1500)
+
+
+def test_net_raw_is_all_it_needs(pair: Veth, sender: Sender) -> None:
+    """As nobody with that one capability it receives."""
+    only = [
+        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+        *("--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"),
+    ]
+    with receiver(pair, *only) as running:
+        sender.send(b"x", GROUP, PORT)
+        running.until((0, b"x"))
+
+
+def test_missing_capability_is_named(pair: Veth) -> None:
+    """One line: the mode, the device, what it needs."""
+    refused = receiver(pair, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+    assert refused.failure() == (
+        'RuntimeError: receive.mode "packet" on vR: AF_PACKET socket (needs CAP_NET_RAW): '
+        "Operation not permitted"
+    )
+
+
+CONFIG = """\
+[channel]
+name = "checked"
+[[line]]
+name = "A"
+group = "239.77.2.1"
+port = 30001
+interface = "vR"
+[receive]
+mode = "packet"
+[metrics]
+listen = ""
+"""
+
+
+def test_check_opens_the_lines_in_this_mode(pair: Veth, tmp_path: Path) -> None:
+    """With the capability: ok and the ring; without: an error and the remedy."""
+    path = tmp_path / "feed.toml"
+    path.write_text(CONFIG)
+
+    def finding(*prefix: str) -> str:
+        done = subprocess.run(
+            [*pair.inside(pair.receiver), *prefix, *COMMAND, "check", "--config", str(path)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        lines = done.stdout.splitlines()
+        at = next(i for i, line in enumerate(lines) if "receive.mode" in line)
+        return " ".join(" ".join(lines[at : at + 2]).split())
+
+    assert finding().startswith("ok receive.mode: packet can be had, 16 MiB a device")
+    without = finding("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+    assert without.startswith(
+        'ERROR receive.mode: receive.mode "packet" on vR: AF_PACKET socket (needs CAP_NET'
+    )
+    assert "-> give CAP_NET_RAW" in without
+
+
+WAITING = """
+import select, subprocess, sys, time
+from feedhandler import _core
+source = _core.Source([_core.LineSettings("A", "239.77.2.1", 30001, "vR")], {"mode": "packet"})
+link = ["ip", "link", "set", "vR"]
+subprocess.run([*link, "down"], check=True)
+print(bool(select.select(source.fds(), [], [], 10)[0]))
+source.counters()  # as the feed does ten times a second
+print(bool(select.select(source.fds(), [], [], 0.05)[0]))
+subprocess.run([*link, "up"], check=True)
+subprocess.run(["ip", "route", "replace", "239.0.0.0/8", "dev", "vR"], check=True)
+"""
+
+
+def test_link_that_is_down_does_not_keep_a_waiting_loop_awake(pair: Veth) -> None:
+    """The error that it leaves on the socket is taken away with the next look at the statistics."""
+    done = subprocess.run(
+        [*pair.inside(pair.receiver), sys.executable, "-c", WAITING],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True\nFalse\n", done.stderr
