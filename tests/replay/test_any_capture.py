@@ -64,6 +64,38 @@ ONE = mold(1, [message(1)], SESSIONS[0])
     False,
     1,
 )
+@example(
+    [
+        (mold_end(2, SESSIONS[0]), GROUP_A, 0),
+        (mold_end(FAR + 1, SESSIONS[2]), GROUP_A, 0),
+        (mold(FAR + 16, [message(FAR + 16)], SESSIONS[1]), GROUP_A, 0),
+    ],
+    Faults(),
+    False,
+    1,
+)
+@example(
+    [
+        (mold_end(1 << 25, SESSIONS[0]), GROUP_A, 0),  # believed with the last packet only
+        (b"", GROUP_A, 2_000_000),
+        (mold(1, [message(1)], SESSIONS[1]), GROUP_A, 0),
+        (SESSIONS[0] + struct.pack(">QH", 1 << 25, 0), GROUP_A, 0),
+    ],
+    Faults(),
+    False,
+    1,
+)
+@example(
+    [
+        (b"", GROUP_A, 0),
+        (mold(1, [message(1)], SESSIONS[1]), GROUP_A, 0),  # overtaken by the end of the session before
+        (mold_end(2, SESSIONS[0]), GROUP_A, 0),
+        *[(b"", GROUP_A, 0)] * 9,
+    ],
+    Faults(reorder=0.5),
+    False,
+    1,
+)
 def test_every_number_is_applied_or_lost(
     tmp_path: Path,
     packets: list[tuple[bytes, tuple[str, int], int]],

@@ -831,6 +831,16 @@ def test_far_number_that_goes_on_is_believed_and_given_up_at_once() -> None:
     assert arbiter.counters()["lines"][0]["missing"] == far - 4 + 2
 
 
+def test_far_number_is_not_confirmed_by_another_session() -> None:
+    """After the end, two strays of two sessions do not make either of them the next one."""
+    arbiter = started(3)
+    arbiter.on_packet(0, end_of_session(4), NOW)
+    far = 2**40
+    assert arbiter.on_packet(0, packet(far, 1, OTHER), NOW) == []
+    assert arbiter.on_packet(0, packet(far + 1, 1, b"SESSION--9"), NOW) == []
+    assert arbiter.on_packet(0, packet(far + 2, 1, b"SESSION--9"), NOW) != []
+
+
 def test_held_messages_near_the_last_number_are_delivered() -> None:
     """Reaching for the next numbers in turn does not wrap either."""
     last = 2**64 - 1

@@ -118,7 +118,7 @@ class Replay : public ReplayInput {
             faults.corrupted += one.corrupted;
             lines.malformed += counters_.lines[line].malformed;
         }
-        lines.malformed += runner_->absurd_packets() * (copy_to_all() ? settings_.runner.lines : 1);
+        lines.malformed += runner_->disbelieved_packets() * (copy_to_all() ? settings_.runner.lines : 1);
         out["packets"] = scanned().packets;
         out["messages"] = counters_.feed.messages;
         out["dropped"] = faults.dropped;

@@ -79,8 +79,8 @@ class Runner {
     std::int64_t next_packet_ns() const { return has_packet_ ? packet_.ts_ns : never; }
     // UTC ns of the virtual clock: at the end, no record was received later.
     std::int64_t clock_ns() const { return clock_ns_; }
-    // Packets of the input whose number was too far ahead to be believed.
-    std::uint64_t absurd_packets() const { return absurd_; }
+    // Packets played so far whose number was too far ahead to be believed: not offered.
+    std::uint64_t disbelieved_packets() const { return disbelieved_; }
     const receive::FaultCounts& faults(std::size_t line) const { return lossy_[line].counts(); }
     const auto& arbiter() const { return pipeline_.arbiter(); }
 
@@ -115,19 +115,23 @@ class Runner {
         out.requests_per_s = 0;
         out.believe_servers = true;
         out.hold_messages = std::clamp<std::size_t>(most_messages(scan), 1024, 1'000'000);
-        out.max_gap_messages = 0;           // what is to be believed was decided by the scan: see absurd()
-        out.restart_after_silence = false;  // likewise
+        // What is to be believed, and when a session begins, was decided by the scan.
+        out.max_gap_messages = 0;
+        out.rollover_after_end = out.restart_after_silence = false;
         return out;
     }
 
     void play() {
         if (next_session_ < scan_.sessions.size() && played_ == scan_.sessions[next_session_].packets_before)
             start_session();
+        // Not offered: copies of one packet on two lines would confirm each other.
+        const bool believed =
+            disbelieved_ == scan_.disbelieved.size() || scan_.disbelieved[disbelieved_] != played_;
         ++played_;
         // Time moves on even where timestamps stand still or go back: by what a packet takes at 100 Gbit/s.
         advance_to(std::max(packet_.ts_ns, clock_ns_ + (packet_.length + 66) * 2 / 25));
-        if (absurd()) [[unlikely]] {
-            ++absurd_;
+        if (!believed) [[unlikely]] {
+            ++disbelieved_;
             return;
         }
         note_sent();
@@ -151,19 +155,6 @@ class Runner {
         const InputSession& session = scan_.sessions[next_session_ - 1];
         if (std::memcmp(session.name.data(), packet_.data, session.name.size()) != 0) return;
         sent_end_ = std::max(sent_end_, std::min(session.end, frame::load_mold_header(packet_.data).end()));
-    }
-
-    // A number too far ahead, which the scan did not believe, is not offered: copies of one packet on two
-    // lines would confirm each other.
-    bool absurd() const {
-        if (packet_.length < frame::mold_header_bytes || next_session_ == 0) return false;
-        const frame::MoldHeader header = frame::load_mold_header(packet_.data);
-        const InputSession& session = scan_.sessions[next_session_ - 1];
-        if (header.end() <= std::min(session.end, Scanner::max_gap_messages)) [[likely]]
-            return false;
-        const bool own = std::memcmp(session.name.data(), packet_.data, session.name.size()) == 0;
-        const std::uint64_t highest = own ? session.end : Scanner::max_gap_messages;
-        return header.sequence > highest || frame::numbers_of(packet_.data, packet_.length).end > highest;
     }
 
     void offer(const Datagram& datagram) {
@@ -259,7 +250,7 @@ class Runner {
     bool over_ = false;
     std::size_t next_session_ = 0;
     std::uint64_t played_ = 0;
-    std::uint64_t absurd_ = 0;
+    std::size_t disbelieved_ = 0;
     std::int64_t clock_ns_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "frame/moldudp64.hpp"
 #include "replay/input.hpp"
 #include "replay/store.hpp"
+#include "sequence/far_ahead.hpp"
 
 namespace fh::replay {
 
@@ -20,6 +21,9 @@ struct Scan {
     std::int64_t last_ns = 0;
     InputEnd input_end;
     std::vector<InputSession> sessions;  // in order; empty when no packet was well formed
+    // Packets by how many precede them, rising: those whose number was too far ahead to be believed. No
+    // session has their numbers, so they are not to be played.
+    std::vector<std::uint64_t> disbelieved;
 };
 
 // The midnights of an exchange in UTC ns, in order: of one day, or of all days of an input.
@@ -66,6 +70,12 @@ class Scanner {
     }
 
   private:
+    using Belief = sequence::FarAhead::Belief;
+    struct Waiting {
+        std::uint64_t packets_before;
+        Run run;
+    };
+
     void on_packet(const InputPacket& packet) {
         if (scan_.packets++ == 0) scan_.first_ns = packet.ts_ns;
         scan_.last_ns = std::max(scan_.last_ns, packet.ts_ns);
@@ -77,8 +87,9 @@ class Scanner {
         const bool rollover =
             anew || (!same && (ended_ || day_is_over(packet.ts_ns)) && !is_previous(packet));
         if (!same && !rollover && known > 0) return;
-        if (!plausible(parsed, known == 0 ? parsed.sequence : rollover ? 1 : scan_.sessions.back().end))
-            return;
+        const std::uint64_t next = known == 0 ? parsed.sequence : rollover ? 1 : scan_.sessions.back().end;
+        const Belief belief = judge(parsed, packet, next);
+        if (belief == Belief::not_yet) return;
         if (!same || anew) start(packet, rollover ? 1 : parsed.sequence);
         heard_ns_ = std::max(heard_ns_, packet.ts_ns);
         InputSession& session = scan_.sessions.back();
@@ -89,8 +100,8 @@ class Scanner {
         if (scan_.sessions.size() == 1) session.first = std::min(session.first, parsed.sequence);
         session.end = std::max(session.end, parsed.end());
         ended_ = ended_ || parsed.kind == frame::MoldKind::end_of_session;
-        const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
-        session.store.add({parsed.sequence, packet.blocks, bytes, parsed.count});
+        if (belief == Belief::confirmed) believe_waiting(session);
+        session.store.add(run_of(parsed, packet));
     }
 
     // What a re-request server gave belongs to the session of the day, and starts none.
@@ -98,21 +109,33 @@ class Scanner {
         const auto parsed = frame::parse_mold(packet.data, packet.length, messages_.get());
         if (parsed.kind != frame::MoldKind::data || parsed.sequence == 0 || scan_.sessions.empty()) return;
         InputSession& session = scan_.sessions.back();
-        if (!is(session, packet) || !plausible(parsed, session.end)) return;
+        if (!is(session, packet) || parsed.end() > highest_number) return;
+        if (parsed.sequence > session.end && parsed.sequence - session.end > max_gap_messages) return;
         if (scan_.sessions.size() == 1) session.first = std::min(session.first, parsed.sequence);
         session.end = std::max(session.end, parsed.end());
-        const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
-        session.store.add({parsed.sequence, packet.blocks, bytes, parsed.count});
+        session.store.add(run_of(parsed, packet));
     }
 
-    // A number absurdly far ahead counts only when a second packet goes on from it: the arbiter's rule.
-    bool plausible(const frame::MoldPacket& packet, std::uint64_t known) {
-        if (packet.end() > highest_number) return false;
-        if (packet.sequence <= known || packet.sequence - known <= max_gap_messages) return true;
-        const bool confirmed =
-            suspect_ != 0 && packet.sequence >= suspect_ && packet.sequence - suspect_ <= max_gap_messages;
-        suspect_ = confirmed ? 0 : packet.end();
-        return confirmed;
+    static Run run_of(const frame::MoldPacket& parsed, const InputPacket& packet) {
+        const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
+        return {parsed.sequence, packet.blocks, bytes, parsed.count};
+    }
+
+    // The arbiter's rule. Whoever plays the input keeps to what is decided here.
+    Belief judge(const frame::MoldPacket& parsed, const InputPacket& packet, std::uint64_t next) {
+        const bool possible = parsed.end() <= highest_number;
+        const Belief belief = possible ? far_ahead_.judge(parsed, packet.data, next) : Belief::not_yet;
+        if (belief == Belief::not_yet) {
+            scan_.disbelieved.push_back(scan_.packets - 1);
+            if (possible) waiting_ = {scan_.packets - 1, run_of(parsed, packet)};
+        }
+        return belief;
+    }
+    // What waited for its confirmation is true, unless it came before the session was taken to begin.
+    void believe_waiting(InputSession& session) {
+        if (waiting_.packets_before < session.packets_before) return;
+        scan_.disbelieved.erase(std::ranges::lower_bound(scan_.disbelieved, waiting_.packets_before));
+        session.store.add(waiting_.run);
     }
 
     bool silent(std::int64_t ns) const { return ns - heard_ns_ >= silence_ns; }
@@ -146,7 +169,7 @@ class Scanner {
         session.first = session.end = first;
         session.packets_before = scan_.packets - 1;
         ended_ = false;
-        suspect_ = 0;
+        far_ahead_.forget();
     }
 
     std::unique_ptr<Message[]> messages_ =
@@ -156,7 +179,8 @@ class Scanner {
     Scan scan_;
     std::int64_t heard_ns_ = 0;  // when the newest session was, last
     std::uint64_t brought_ = 0;  // which lines brought messages of it
-    std::uint64_t suspect_ = 0;
+    sequence::FarAhead far_ahead_{max_gap_messages};
+    Waiting waiting_{};   // what far_ahead_ waits to see confirmed
     bool ended_ = false;  // the end of the newest session was told
 };
 

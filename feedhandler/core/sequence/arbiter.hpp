@@ -34,6 +34,7 @@
 #include "message.hpp"
 #include "publish/counters.hpp"
 #include "sequence/escalation.hpp"
+#include "sequence/far_ahead.hpp"
 #include "sequence/gap_history.hpp"
 #include "sequence/gap_set.hpp"
 #include "sequence/hold.hpp"
@@ -222,13 +223,13 @@ class Arbiter {
             counters.late += packet.count;
             return;
         }
-        const bool over = state_ == FeedState::ended || let_go_;
+        const bool over = (state_ == FeedState::ended && settings_.rollover_after_end) || let_go_;
         const bool rollover = anew || (!current && session_.may_adopt(payload, over));
         if (!current && !rollover) {
             ++counters.foreign_session;
             return;
         }
-        if (!plausible(packet, rollover)) {
+        if (!plausible(packet, payload, rollover)) {
             ++counters.malformed;
             return;
         }
@@ -258,17 +259,9 @@ class Arbiter {
         return settings_.restart_after_silence && lines_.has_brought(line) && lines_down();
     }
 
-    // A number absurdly far ahead waits for a second packet that goes on from it.
-    bool plausible(const frame::MoldPacket& packet, bool rollover) {
+    bool plausible(const frame::MoldPacket& packet, const std::uint8_t* payload, bool rollover) {
         const std::uint64_t known = next_ == 0 ? packet.sequence : rollover ? 1 : known_end();
-        if (settings_.max_gap_messages == 0 || packet.sequence <= known ||
-            packet.sequence - known <= settings_.max_gap_messages) [[likely]] {
-            return true;
-        }
-        const bool confirmed = suspect_ != 0 && packet.sequence >= suspect_ &&
-                               packet.sequence - suspect_ <= settings_.max_gap_messages;
-        suspect_ = confirmed ? 0 : packet.end();
-        return confirmed;
+        return far_ahead_.judge(packet, payload, known) != FarAhead::Belief::not_yet;
     }
 
     void start_session(const frame::MoldPacket& packet, const std::uint8_t* payload, std::int64_t now_ns) {
@@ -286,7 +279,7 @@ class Arbiter {
                                                            : packet.sequence;
         highest_ = next_;
         refused_end_ = 0;
-        suspect_ = 0;
+        far_ahead_.forget();
         stale_ = !from_beginning && next_ != 1;
         // A replay's exchange begins with its first number: its snapshots know no more.
         if (settings_.snapshot && settings_.first_sequence != 0) stale_ = false;
@@ -776,7 +769,7 @@ class Arbiter {
     bool let_go_ = false;         // another may begin without it
     std::uint64_t head_end_ = 0;  // start at the beginning: what lies before the first packet, until it is in
     std::uint64_t refused_end_ = 0;  // above highest_: numbers known to exist that found no room
-    std::uint64_t suspect_ = 0;      // end of a packet too far ahead to be believed alone
+    FarAhead far_ahead_{settings_.max_gap_messages};
     std::int64_t recovery_deadline_ns_ = never_ns;
 
     GapHistory history_;

@@ -53,7 +53,9 @@ struct Settings {
     // Servers have exactly what the lines have, damage included: their replies are not looked at. For replay.
     bool believe_servers = false;
 
-    // Does number 1 start the session anew after all lines were down? (A replay knows from its input.)
+    // Does another session begin after the end of this one, and does number 1 start this one anew after all
+    // lines were down? Else only when let_session_go() was called: a replay knows from its input.
+    bool rollover_after_end = true;
     bool restart_after_silence = true;
 };
 
