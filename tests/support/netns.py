@@ -56,6 +56,29 @@ def veth_pair(tag: str) -> Iterator[Veth]:
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=30)
 
 
+def add_link(pair: Veth) -> Veth:
+    """Join the namespaces of `pair` by one more veth pair; return its names and addresses."""
+    more = Veth(pair.sender, pair.receiver, "198.19.0.1", "198.19.0.2", "vS2", "vR2")
+    _ip(
+        *("link", "add", more.sender_device, "netns", more.sender),
+        *("type", "veth", "peer", "name", more.receiver_device, "netns", more.receiver),
+    )
+    for namespace, device, address in (
+        (more.sender, more.sender_device, more.sender_address),
+        (more.receiver, more.receiver_device, more.receiver_address),
+    ):
+        _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", device)
+        _ip("-n", namespace, "link", "set", device, "up")
+    return more
+
+
+def without_ipv6(namespace: str) -> None:
+    """Keep IPv6 from sending anything by itself: some tests count every frame."""
+    for scope in ("all", "default"):
+        command = ["sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1"]
+        subprocess.run([*Veth.inside(namespace), *command], check=True, capture_output=True, timeout=30)
+
+
 @contextlib.contextmanager
 def two_receivers(tag: str) -> Iterator[tuple[Veth, Veth]]:
     """Make a sender's namespace and two receivers', all on one bridge: two hosts that take the same lines."""

@@ -24,15 +24,28 @@ class Mode:
 
     name: str
     settings: Settings
-    small: Settings
-    """With the smallest buffer that there is."""
     fate: Mapping[str, str]
-    """What becomes of frames that are not plain datagrams of a line: see CASES."""
+    """What becomes of frames that are not plain datagrams of a line, by CASES: see above.
+
+    A sum such as "delivered+by_kernel": both.
+    """
+    small: Settings
+    """With the smallest buffer that there is, at most 16,000 datagrams."""
+    large: Settings
+    """With room for 20,000 datagrams."""
+    small_prefix: tuple[str, ...] = ()
+    """Words before the command that make the buffer small."""
     environment: Callable[[], dict[str, str]] = field(default=_nothing)
     """Variables of the receiver's process."""
-    exclusive: bool = False
-    """One process has the device for itself; a second one is refused."""
-    two_devices: bool = True
+    past_kernel: bool = True
+    """Frames are taken before the kernel's IP stack: drops are the device's."""
+    time_kind: str = "kernel"
+    refused: str = ""
+    """What a second process on the device is told, as a regular expression; empty: it is not refused."""
+    left_behind: str = ""
+    """What a process is told after another one was killed on the device; empty: nothing is left there."""
+    clean: Settings | None = None
+    """Settings that remove what was left behind."""
     capabilities: tuple[str, ...] = ()
     """All that it needs."""
 
@@ -50,16 +63,21 @@ CASES = (
 
 SOCKET = Mode(
     "socket",
-    lambda _: {"mode": "socket"},
-    lambda _: {"mode": "socket"},
-    dict.fromkeys(CASES, NOWHERE) | {"fragment": DELIVERED, "options": DELIVERED},
+    settings=lambda _: {"mode": "socket"},
+    fate=dict.fromkeys(CASES, NOWHERE) | {"fragment": DELIVERED, "options": DELIVERED},
+    small=lambda _: {"mode": "socket"},
+    large=lambda _: {"mode": "socket"},
+    # Then it is what net.core.rmem_max allows.
+    small_prefix=("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"),
+    past_kernel=False,
 )
 PACKET = Mode(
     "packet",
-    lambda _: {"mode": "packet"},
-    lambda _: {"mode": "packet", "packet": {"ring_mib": 1}},
-    dict.fromkeys(CASES, NOWHERE)
+    settings=lambda _: {"mode": "packet"},
+    fate=dict.fromkeys(CASES, NOWHERE)
     | {"fragment": "fragments", "options": DELIVERED, "vlan": "tagged", "bad checksum": "bad_checksums"},
+    small=lambda _: {"mode": "packet", "packet": {"ring_mib": 1}},
+    large=lambda _: {"mode": "packet", "packet": {"ring_mib": 64}},
     capabilities=("net_raw",),
 )
 

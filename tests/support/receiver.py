@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,11 @@ class Receiver:
         return text.strip().rpartition("\n")[2]
 
     def until(self, *last: tuple[int, bytes]) -> dict[str, Any]:
-        """Wait for these (line, payload); return `got`, digests by line, `counters`, `stats` by line."""
+        """Wait for these (line, payload); return what came since the last time, and the counters.
+
+        `got`: digests by line; `kinds` and `times` of reception; `woken`: how often a descriptor said that
+        something is there; `stats`: by line.
+        """
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([[line, digest(payload)] for line, payload in last]) + "\n")
         self.process.stdin.flush()
@@ -102,59 +106,63 @@ class Receiver:
         return dict(json.loads(line)) if line else {}
 
 
-def main() -> None:
-    """Receive, until the standard input ends."""
-    what = json.loads(sys.argv[1])
-    source = _core.Source([_core.LineSettings(*line) for line in what["lines"]], what["settings"])
-    print(json.dumps({"ready": True}), flush=True)
-    new: list[list[str]] = [[] for _ in what["lines"]]
-    kinds: list[str] = ["none"] * len(new)
-    wait_on = [sys.stdin, *source.fds()]
-    wanted: set[tuple[int, str]] | None = None
-    deadline = 0.0
-    while True:
-        datagrams = source.poll(what["hold_ms"])
-        for line, payload, _, kind in datagrams:
-            new[line].append(digest(payload))
-            kinds[line] = kind
-            if wanted:
-                wanted.discard((line, new[line][-1]))
-        if wanted is None:
-            readable = select.select(
-                wait_on if not datagrams else [sys.stdin], [], [], 0 if datagrams else 0.002
-            )
-            if sys.stdin not in readable[0]:
-                continue
-            command = sys.stdin.readline()
-            if not command:
-                return
-            wanted = {(line, text) for line, text in json.loads(command) if text not in new[line]}
-            deadline = time.monotonic() + LONGEST_WAIT_S
-        elif not datagrams and wanted:
-            select.select(source.fds(), [], [], 0.002)
-        if not wanted or time.monotonic() > deadline:
-            answer(source, new, kinds, wanted)
-            new = [[] for _ in new]
-            wanted = None
+class Program:
+    """What the process does."""
 
+    def __init__(self, what: dict[str, Any]) -> None:
+        lines = [_core.LineSettings(*line) for line in what["lines"]]
+        self.source = _core.Source(lines, what["settings"])
+        self.hold_ms = what["hold_ms"]
+        self.fds = self.source.fds()
+        self.got: list[list[str]] = [[] for _ in lines]
+        self.kinds: set[str] = set()
+        self.times: list[int] = []
+        self.woken = 0
 
-def answer(
-    source: _core.Source, new: list[list[str]], kinds: list[str], missing: Iterable[tuple[int, str]]
-) -> None:
-    """Print what has come."""
-    print(
-        json.dumps(
-            {
-                "got": new,
-                "kinds": kinds,
-                "missing": sorted(missing),
-                "counters": source.counters(),
-                "stats": [source.stats(line) for line in range(len(new))],
-            }
-        ),
-        flush=True,
-    )
+    def run(self) -> None:
+        """Receive and answer, until the standard input ends."""
+        while True:
+            busy = self.poll()
+            if self.wait(sys.stdin, busy=busy):
+                command = sys.stdin.readline()
+                if not command:
+                    return
+                self.answer({(line, text) for line, text in json.loads(command)})
+
+    def poll(self) -> bool:
+        """Take what has come; was there any?"""
+        datagrams = self.source.poll(self.hold_ms)
+        for line, payload, time_ns, kind in datagrams:
+            self.got[line].append(digest(payload))
+            self.kinds.add(kind)
+            self.times.append(time_ns)
+        return bool(datagrams)
+
+    def wait(self, *others: Any, busy: bool) -> bool:
+        """Sleep a little if there was nothing; is one of `others` readable?"""
+        # A source that has descriptors wakes us, else it is looked at again soon.
+        readable = select.select([*others, *self.fds], [], [], 0 if busy else 0.5 if self.fds else 0.001)[0]
+        self.woken += any(fd in self.fds for fd in readable)
+        return any(other in readable for other in others)
+
+    def answer(self, wanted: set[tuple[int, str]]) -> None:
+        """Print what has come since the last time, when all that is wanted has."""
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        busy = self.poll()
+        while missing := [list(one) for one in wanted if one[1] not in self.got[one[0]]]:
+            if time.monotonic() > deadline:
+                break
+            self.wait(busy=busy)
+            busy = self.poll()
+        out = {"got": self.got, "kinds": sorted(self.kinds), "times": self.times, "missing": missing}
+        out |= {"woken": self.woken, "fds": len(self.fds), "counters": self.source.counters()}
+        out["stats"] = [self.source.stats(line) for line in range(len(self.got))]
+        print(json.dumps(out), flush=True)
+        self.got = [[] for _ in self.got]
+        self.times = []
 
 
 if __name__ == "__main__":
-    main()
+    program = Program(json.loads(sys.argv[1]))
+    print(json.dumps({"ready": True}), flush=True)
+    program.run()
