@@ -91,8 +91,10 @@ class BookNormalizer:
 
     def __init__(self, midnight_ns: int = 0, symbols: Sequence[str] = [], schema_mask: int = 127, state: int = 1, orders: int = 1048576, index_pages: int = 1024, deep_nodes: int = 262144, trading_events: bool = False) -> None: ...
 
-    def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0) -> None:
-        """Apply messages with consecutive numbers, as one packet."""
+    def apply(self, first_sequence: int, messages: Sequence[bytes], ts_recv_ns: int = 0, doubtful: bool = False) -> None:
+        """
+        Apply messages with consecutive numbers, as one packet. `doubtful`: its time is not trusted.
+        """
 
     def announce(self, messages: Sequence[bytes]) -> None:
         """
@@ -440,6 +442,11 @@ class Feed:
     def stop(self, timeout_ms: int) -> bool:
         """End the receive thread; False when it does not within the time."""
 
+    def set_clock(self, seen: dict, always_trusted: bool = False) -> None:
+        """
+        Tell what was seen of the host's clocks, by the names of the counters' group `clock`; before start(), and again and again. Until then no time is trusted. `always_trusted`: the clocks do not count when a time is judged.
+        """
+
     @property
     def running(self) -> bool:
         """Is the receive thread in its loop?"""
@@ -498,6 +505,16 @@ class FeedClock:
     def anchor(self, monotonic_ns: int, realtime_ns: int) -> None: ...
 
     def now_ns(self) -> int: ...
+
+def read_control(control: bytes) -> tuple[int, int, int | None]:
+    """
+    (number of the kind, ts_recv_ns, drops or None) out of a datagram's control messages.
+    """
+
+def receive_time(kind: int, ts_recv_ns: int, now_ns: int, *, system_trusted: bool, hardware_trusted: bool, hardware_lead_ns: int = 0, feed_error_ns: int = 0) -> tuple[int, bool]:
+    """
+    (ts_recv_ns in UTC, whether it is not to be trusted) of a time of that kind.
+    """
 
 MAX_LINES: int = 8
 

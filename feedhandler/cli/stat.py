@@ -46,7 +46,7 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     from rich.table import Table
 
     from feedhandler import _core
-    from feedhandler.consumer.schema import HEALTH_NAMES
+    from feedhandler.consumer.schema import HEALTH_NAMES, KIND_NAMES
     from feedhandler.metrics.exporter import JOURNAL_COUNTERS
 
     texts = _core.counter_descriptions()
@@ -62,16 +62,15 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
         for column in table.columns[1 : 1 + len(stat[group])]:
             column.justify = "right"
         for name, text in texts[group].items():
-            values = [
-                HEALTH_NAMES[one[name]] if name == "health" else f"{one[name]:,}"
-                for one in stat[group].values()
-            ]
+            words = {"health": HEALTH_NAMES, "timestamp_kind": KIND_NAMES}.get(name)
+            values = [words[one[name]] if words else f"{one[name]:,}" for one in stat[group].values()]
             table.add_row(name, *values, *([text] if describe else []))
         console.print(table)
     rest = Table("counter", "value", *(["what it counts"] if describe else []), box=None, pad_edge=False)
     rest.columns[1].justify = "right"
     for group, source in (
         ("receive", stat["receive"]),
+        ("clock", stat["clock"]),
         ("gaps", stat["gaps"]),
         ("recovery", stat["recovery"]),
         ("escalation", stat["escalation"]),

@@ -59,6 +59,8 @@ class Receive(Table):
     cpu: Annotated[int, Field(ge=-1, le=8191)] = -1
     spin: bool = True
     line_down_s: Annotated[float, Field(gt=0, le=86400)] = 3.0
+    hardware_timestamps: bool = False
+    hardware_clock: Literal["tai", "utc"] = "tai"
     packet: Packet = Packet()
 
 
@@ -136,6 +138,15 @@ class Journal(Table):
     ring_mib: checks.RingMib = 64
 
 
+class Clock(Table):
+    """How good the host's clocks have to be: by default the limits of RTS 25 for high-frequency trading."""
+
+    max_divergence_us: Annotated[float, Field(gt=0, le=10_000_000)] = 100.0
+    granularity_us: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
+    mark_records: bool = True
+
+
 class Metrics(Table):
     """The Prometheus exporter process."""
 
@@ -151,6 +162,7 @@ class Config(Table):
     recovery: Recovery = Recovery()
     publish: Publish = Publish()
     journal: Journal = Journal()
+    clock: Clock = Clock()
     metrics: Metrics = Metrics()
     _file: str = PrivateAttr("")
     _overridden: Mapping[str, str] = PrivateAttr(default_factory=dict)

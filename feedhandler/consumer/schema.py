@@ -89,6 +89,9 @@ EVENT_NAMES = {
 NATIVE_EVENTS = {"trading", "server", "escalation"}
 """Events for readers of shared memory and the log only: ZeroMQ's feed topic has a fixed list."""
 
+KIND_NAMES = ("none", "user", "kernel", "hardware")
+"""Who told a datagram's time, by number."""
+
 HEALTH_NAMES = ("untried", "answered", "late", "silent", "refused", "lying")
 """What a re-request server did last: `now` and `before` of a server event."""
 

@@ -12,7 +12,15 @@ struct Message {
     std::uint16_t length;  // bytes
 };
 
-enum class TimestampKind : std::uint8_t { none = 0, user = 1, kernel = 2, hardware = 3 };
+// Who told the time. `doubtful` comes on top of any of them: not to be trusted (F_BAD_TS_RECV).
+enum class TimestampKind : std::uint8_t { none = 0, user = 1, kernel = 2, hardware = 3, doubtful = 4 };
+constexpr TimestampKind in_doubt(TimestampKind kind) {
+    return static_cast<TimestampKind>(static_cast<unsigned>(kind) | 4u);
+}
+constexpr bool is_doubtful(TimestampKind kind) { return (static_cast<unsigned>(kind) & 4u) != 0; }
+constexpr TimestampKind without_doubt(TimestampKind kind) {
+    return static_cast<TimestampKind>(static_cast<unsigned>(kind) & 3u);
+}
 
 // One UDP payload as a source hands it over; valid until the source is polled again.
 struct Datagram {

@@ -1,5 +1,6 @@
 """The network side of `feedhandler check`: interfaces, groups, buffers, ports. Joins for a moment only."""
 
+import array
 import fcntl
 import ipaddress
 import socket
@@ -19,7 +20,7 @@ _MODE_REMEDIES = {
 }
 """By receive mode, when its sources cannot be opened."""
 
-_SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
+_SIOCGIFCONF, _SIOCGIFFLAGS = 0x8912, 0x8913
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 
 
@@ -75,16 +76,42 @@ def device_names() -> str:
 
 
 def device_of(interface: str) -> str | None:
-    """Return the name of the device meant by a name or by one of its addresses; None: there is none here."""
-    names = [name for _, name in socket.if_nameindex()]
-    if interface in names:
+    """Return the name of the device meant by a name or by one of its addresses; None: there is none here.
+
+    Asks only what a sandboxed service may.
+    """
+    if _is_device(interface):
         return interface
-    for name in names:
-        reply = _ioctl(name, _SIOCGIFADDR)
-        if reply is not None and socket.inet_ntoa(reply[20:24]) == interface:
-            return name
+    if found := _addresses().get(interface):
+        return found
     is_loopback = interface[:1].isdigit() and ipaddress.IPv4Address(interface).is_loopback
-    return "lo" if is_loopback and "lo" in names else None
+    return "lo" if is_loopback and _is_device("lo") else None
+
+
+def _is_device(name: str) -> bool:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def _addresses() -> dict[str, str]:
+    """Return the devices by their IPv4 addresses, also those that a device has beside its first one."""
+    entry, room = struct.Struct("16s4x4s16x"), 64
+    while True:
+        buffer = array.array("B", bytes(room * entry.size))
+        address, size = buffer.buffer_info()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            reply = fcntl.ioctl(any_socket, _SIOCGIFCONF, struct.pack("iP", size, address))
+        used = struct.unpack("iP", reply)[0]
+        if used < size:
+            break
+        room *= 2
+    return {
+        socket.inet_ntoa(ip): name.partition(b"\0")[0].decode()
+        for name, ip in entry.iter_unpack(buffer.tobytes()[:used])
+    }
 
 
 def _line(key: str, line: Line, device: str | None, config: Config) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
-"""The machine's side of `feedhandler check`: privileges, clock, memory, CPUs, runtime directory."""
+"""The machine's side of `feedhandler check`: privileges, memory, CPUs, runtime directory."""
 
-import ctypes
 import os
 import re
 from collections.abc import Iterator
@@ -17,25 +16,11 @@ _CAPABILITIES = {
     "CAP_IPC_LOCK": (14, "memory may be paged out"),
     "CAP_SYS_NICE": (23, "no real-time priority and no other process's CPUs can be set"),
 }
-_STA_UNSYNC, _TIME_ERROR = 0x40, 5
-
-
-class _Timex(ctypes.Structure):
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 256),
-    )
 
 
 def look(config: Config, directory: Path) -> Iterator[Finding]:
     """Yield what the machine lacks for this configuration; `directory`: the channel's folder."""
     yield from _privileges()
-    yield _clock()
     yield _huge_pages()
     yield from _cpus(config)
     yield from _runtime_dir(config, directory)
@@ -57,20 +42,6 @@ def _privileges() -> Iterator[Finding]:
             yield ok(name, "granted")
         else:
             yield warning(name, f"not granted: {consequence}", f"AmbientCapabilities={name} in the unit")
-
-
-def _clock() -> Finding:
-    timex = _Timex()
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    if state < 0:
-        return warning(
-            "clock", "cannot be asked (adjtimex refused)", "allow adjtimex, or check the clock by chronyc"
-        )
-    if state == _TIME_ERROR or timex.status & _STA_UNSYNC:
-        return warning(
-            "clock", "is not synchronised: times in records may be wrong", "run chrony or ptp4l with phc2sys"
-        )
-    return ok("clock", f"synchronised, error at most {timex.maxerror / 1000:.1f} ms")
 
 
 def _huge_pages() -> Finding:

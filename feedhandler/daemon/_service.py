@@ -12,8 +12,10 @@ from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.config.runtime_dir import runtime_dir
 from feedhandler.daemon._children import Children
+from feedhandler.daemon._clock import ClockWatch, devices_of
 from feedhandler.daemon._events import STATES, log_events
 from feedhandler.daemon._feed import make_feed
+from feedhandler.daemon._hardware_clock import ask_for_timestamps
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
 from feedhandler.daemon._restart import Restart
@@ -36,6 +38,9 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     feed = make_feed(config, directory, restart=restart.possible)
     stop = StopSignal()
     _log_granted(log, feed, config)
+    _ask_for_hardware_timestamps(log, config)
+    clock = ClockWatch(config, feed, log)
+    clock.tick()
     _keep_off(config.receive.cpu)
     feed.start()
     restart.begin(feed)
@@ -45,7 +50,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     log.info("started", directory=str(directory), pid=os.getpid(), memory_locked=feed.memory_locked)
     notify(f"READY=1\nSTATUS={_status(feed)}")
     try:
-        _supervise(feed, config, [children, journal], stop, log)
+        _supervise(feed, config, [clock, children, journal], stop, log)
     finally:
         restart.stop()
         _stop(feed, config, children, journal, log)
@@ -54,7 +59,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
 def _supervise(
     feed: _core.Feed,
     config: Config,
-    helpers: Sequence[Children],
+    helpers: Sequence[Children | ClockWatch],
     stop: Stop,
     log: FilteringBoundLogger,
 ) -> None:
@@ -63,8 +68,8 @@ def _supervise(
     progress, status = -1, ""
     while not stop.wait(tick_s):
         log_events(log, feed, config)
-        for children in helpers:
-            children.tick()
+        for helper in helpers:
+            helper.tick()
         if not feed.running:
             raise RunError(f"{config.channel.name}: the receive thread ended unexpectedly")
         progress_before, progress = progress, feed.progress
@@ -113,6 +118,14 @@ def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) ->
             on=line.interface,
             **feed.granted(index),
         )
+
+
+def _ask_for_hardware_timestamps(log: FilteringBoundLogger, config: Config) -> None:
+    if config.receive.hardware_timestamps:
+        for device in devices_of(config):
+            answer = ask_for_timestamps(device)
+            say = log.info if answer == "granted" else log.warning
+            say("hardware_timestamps", device=device, answer=answer)
 
 
 def _children_of(config: Config, directory: Path, log: FilteringBoundLogger) -> Children:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon import _host_journal, _host_network, _host_system
+from feedhandler.daemon import _host_clock, _host_journal, _host_network, _host_system
 from feedhandler.daemon._finding import Finding
 
 __all__ = ["Finding", "look"]
@@ -17,5 +17,6 @@ def look(config: Config, directory: Path) -> list[Finding]:
     return [
         *_host_network.look(config),
         *_host_system.look(config, directory),
+        *_host_clock.look(config),
         *_host_journal.look(config),
     ]

@@ -10,7 +10,9 @@ from feedhandler import _core
 from feedhandler.errors import RunError
 from feedhandler.metrics.snapshot import STATE_NAMES, journal_status, open_reader, snapshot
 
-GAUGES = {"missing", "down", "open", "orders", "health", "resting"}
+GAUGES = {"missing", "down", "open", "orders", "health", "resting", "timestamp_kind"} | set(
+    _core.counter_descriptions()["clock"]
+)
 """Counters that can fall; all others only grow while the daemon lives, and their names end in `_total`."""
 
 
@@ -58,6 +60,7 @@ class ChannelCollector(Collector):
                 yield family
         for group, prefix, values in (
             ("receive", "receive_", stat["receive"]),
+            ("clock", "clock_", stat["clock"]),
             ("gaps", "gaps_", stat["gaps"]),
             ("recovery", "recovery_", stat["recovery"]),
             ("escalation", "escalation_", stat["escalation"]),

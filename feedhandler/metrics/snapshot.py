@@ -29,6 +29,7 @@ def snapshot(reader: "_core.ChannelReader") -> dict[str, Any]:
         "uptime_s": round(max(0, end_ns - info["epoch"]) / 1e9, 3),
         "lines": dict(zip(info["lines"], counters["lines"], strict=True)),
         "receive": counters["receive"],
+        "clock": counters["clock"],
         "gaps": counters["gaps"],
         "recovery": counters["recovery"],
         "escalation": counters["escalation"],

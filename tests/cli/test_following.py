@@ -109,7 +109,7 @@ def test_stat_json_has_the_layout_of_the_contract(runtime: Path, writer: "_core.
     assert list(stat)[:6] == ["channel", "state", "session", "next_sequence", "uptime_s", "lines"]
     assert set(stat) - set(texts["feed"]) == {
         "channel", "state", "session", "next_sequence", "uptime_s", "lines", "gaps",
-        "receive", "recovery", "escalation", "servers", "records", "consumers",
+        "receive", "clock", "recovery", "escalation", "servers", "records", "consumers",
     }  # fmt: skip
     assert [set(line) for line in stat["lines"].values()] == [set(texts["lines"])] * 2
     assert (stat["channel"], stat["state"], stat["session"], stat["next_sequence"]) == (

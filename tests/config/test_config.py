@@ -110,7 +110,8 @@ def test_minimal_file_has_the_documented_defaults(tmp_path: Path) -> None:
         (
             "cpu = -1",
             "cpus = 1",
-            "receive.cpus: is not a known key; known here: mode, cpu, spin, line_down_s, packet",
+            "receive.cpus: is not a known key; known here: mode, cpu, spin, line_down_s, "
+            "hardware_timestamps, hardware_clock, packet",
         ),
         ("spin = true", "spin = 1", "receive.spin: 1 is not true or false"),
         ("line_down_s = 3.0", "line_down_s = nan", "receive.line_down_s: NaN is not a finite number"),
@@ -304,7 +305,12 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
         ("RECEIVE__CPU", "x", 'receive.cpu: "x" is not an integer'),
         ("RECEIVE__CPU", "", 'receive.cpu: "" is not an integer'),
         ("RECEIVE__CPU", "1\nother = 2", 'receive.cpu: "1\\nother = 2" is not an integer'),
-        ("RECEIVE__CPUS", "1", "names no key; known here: mode, cpu, spin, line_down_s, packet"),
+        (
+            "RECEIVE__CPUS",
+            "1",
+            "names no key; known here: mode, cpu, spin, line_down_s, hardware_timestamps, hardware_clock, "
+            "packet",
+        ),
         ("RECEIVE__CPU__X", "1", "names no key; cpu has no keys of its own"),
         ("LINE__X__PORT", "1", '"x" is not an index of line (0 to 1)'),
         ("LINE__2__PORT", "1", '"2" is not an index of line (0 to 1)'),

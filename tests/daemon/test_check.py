@@ -9,6 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from feedhandler.config import Config
+from feedhandler.daemon._clock import UNKNOWN_NS, Health
+from feedhandler.daemon._hardware_clock import Reading
+from feedhandler.daemon._host_clock import (
+    disciplines,
+    judge_device,
+    judge_granularity,
+    judge_source,
+    judge_system,
+)
 from feedhandler.daemon._host_journal import file_system
 from feedhandler.daemon._host_network import device_of, is_here
 from feedhandler.daemon._host_system import parse_cpus
@@ -225,3 +235,70 @@ def test_device_is_found_by_name_and_by_address(interface: str, device: str | No
 def test_kernel_lists_of_cpus_are_understood(text: str, cpus: set[int]) -> None:
     """As in /sys/devices/system/cpu/isolated."""
     assert parse_cpus(text) == cpus
+
+
+def test_clock_of_this_host_is_looked_at(tmp_path: Path) -> None:
+    """Synchronisation, granularity, source, and each line's device; loopback has no clock of its own."""
+    found = findings(check(tmp_path, "--json"))
+    assert {"clock", "clock.granularity", "clock.source", "clock.lo"} <= set(found)
+    assert found["clock.lo"]["status"] == "ok"
+    found = findings(check(tmp_path, "--json", FEEDHANDLER__RECEIVE__HARDWARE_TIMESTAMPS="true"))
+    assert found["clock.lo"]["status"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("health", "by", "status", "text", "remedy"),
+    [
+        (Health("ok", divergence_ns=900, maximum_error_ns=500_000), "phc2sys, ptp4l", "ok", "0.9 us", ""),
+        (Health("diverges", divergence_ns=2_500_000), "chronyd", "warning", "2500.0 us", "PTP"),
+        (Health("unknown", maximum_error_ns=500_000), "phc2sys", "warning", "0.500 ms", "clock of the line"),
+        (Health("unsynchronised"), "", "warning", "not synchronised", "in a container: on its host"),
+        (Health("unsynchronised"), "chronyd", "warning", "by chronyd", "rtcsync"),
+        (Health("unreadable"), "", "warning", "adjtimex refused", "SystemCallFilter"),
+    ],
+)
+def test_verdict_on_the_clock_names_its_remedy(
+    health: Health, by: str, status: str, text: str, remedy: str
+) -> None:
+    """Each with what there is to do about it."""
+    found = judge_system(health, 100.0, by)
+    assert found.status == status
+    assert text in found.text
+    assert remedy in found.remedy
+    assert str(UNKNOWN_NS) not in found.text
+
+
+def test_coarse_clock_and_slow_source_are_warnings() -> None:
+    """A microsecond is asked for; the TSC is what reads fast."""
+    assert judge_granularity(1_000, 1.0).status == "ok"
+    assert judge_granularity(4_000_000, 1.0).status == "warning"
+    assert judge_source("tsc").status == "ok"
+    assert judge_source("hpet").status == "warning"
+
+
+def test_devices_clock_in_the_other_time_scale_is_recognised() -> None:
+    """37 s off: the remedy is the one setting that says which scale it is."""
+    line = {"name": "A", "group": "239.1.1.1", "port": 1}
+    tai, utc = (
+        Config.model_validate(
+            {"channel": {"name": "x"}, "line": [line], "receive": {"hardware_clock": scale}}
+        )
+        for scale in ("tai", "utc")
+    )
+    ahead = Reading(37_000_000_500, 100)
+    assert judge_device(tai, "eth0", 0, ahead, 37).status == "ok"
+    assert 'hardware_clock = "tai"' in judge_device(utc, "eth0", 0, ahead, 37).remedy
+    assert 'hardware_clock = "utc"' in judge_device(tai, "eth0", 0, Reading(500), 37).remedy
+    assert "TAI minus UTC" in judge_device(tai, "eth0", 0, ahead, 0).text
+    assert "ptp4l" in judge_device(tai, "eth0", 0, Reading(-NEVER_SET_NS), 37).remedy
+    assert "/dev/ptp4" in judge_device(tai, "eth0", 4, None, 37).remedy
+
+
+NEVER_SET_NS = 1_795_000_000_000_000_000
+
+
+def test_processes_that_set_clocks_are_named() -> None:
+    """By the names the kernel cuts to 15 characters."""
+    names = {1: "systemd", 7: "ptp4l", 9: "phc2sys", 11: "phc2sys", 12: "systemd-timesyn"}
+    assert disciplines(names) == "phc2sys, ptp4l, systemd-timesyn"
+    assert disciplines({1: "bash"}) == ""

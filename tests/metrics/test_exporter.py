@@ -44,7 +44,7 @@ def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path)
     assert values["feedhandler_records_total", "test", "trades"] == 0
     prefixes = {
         "lines": "line_", "gaps": "gaps_", "recovery": "recovery_", "feed": "",
-        "servers": "server_", "receive": "receive_", "escalation": "escalation_",
+        "servers": "server_", "receive": "receive_", "clock": "clock_", "escalation": "escalation_",
     }  # fmt: skip
     for group, texts in _core.counter_descriptions().items():
         for name, text in texts.items():

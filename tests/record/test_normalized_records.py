@@ -130,6 +130,19 @@ def test_records_are_flagged_while_the_feed_is_not_live(state):
         assert all(flags & 4 for flags in rows(schema, data[schema])["flags"])
 
 
+@pytest.mark.parametrize(("state", "book"), [(1, 0), (2, 4)])
+def test_records_of_a_doubtful_time_are_flagged_and_no_others(state, book):
+    """F_BAD_TS_RECV on every record of that packet, beside what the state adds; gone with the next packet."""
+    core = _core.BookNormalizer(state=state)
+    core.apply(1, [itch.add(1, "B", 10, 10), itch.executed(1, 1)], 500, doubtful=True)
+    doubtful = core.take_records()
+    core.apply(3, [itch.trade(1, 2), itch.add(2, "S", 11, 10)], 600)
+    trusted = core.take_records()
+    for schema in ("mbo", "trades", "mbp-1", "mbp-10"):
+        assert {int(flags) & 12 for flags in rows(schema, doubtful[schema])["flags"]} == {8 | book}
+        assert {int(flags) & 12 for flags in rows(schema, trusted[schema])["flags"]} == {book}
+
+
 def test_clear_publishes_every_book_that_was_with_the_last_lost_number():
     """R, flagged, empty levels, instruments rising; the second clear has nothing to say."""
     core = _core.BookNormalizer()

@@ -66,6 +66,7 @@ class Daemon:
         runtime_dir: Path,
         *,
         prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
         channel: str = "live",
         env: dict[str, str] | None = None,
     ) -> None:
@@ -78,7 +79,7 @@ class Daemon:
         self.notified: list[str] = []
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, *COMMAND, "run", "--config", str(config), "--runtime-dir", str(runtime_dir)],
+                [*prefix, *command, "run", "--config", str(config), "--runtime-dir", str(runtime_dir)],
                 env=environment(NOTIFY_SOCKET=str(self._socket_path), **(env or {})),
                 stderr=log,
                 stdout=subprocess.PIPE,

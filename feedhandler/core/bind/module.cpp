@@ -9,6 +9,7 @@ NB_MODULE(_core, m) {
     fh::bind::register_pipeline(m);  // takes a type of the one before
     fh::bind::register_publish(m);
     fh::bind::register_receive(m);
+    fh::bind::register_time(m);
     fh::bind::register_replay(m);
     fh::bind::register_journal(m);
     fh::bind::register_simulate(m);

@@ -10,6 +10,7 @@ void register_sequence(nanobind::module_& m);
 void register_book(nanobind::module_& m);
 void register_publish(nanobind::module_& m);
 void register_receive(nanobind::module_& m);
+void register_time(nanobind::module_& m);
 void register_replay(nanobind::module_& m);
 void register_pipeline(nanobind::module_& m);
 void register_journal(nanobind::module_& m);

@@ -40,9 +40,11 @@ class BookNormalizer {
         normalizer_.set_state(static_cast<FeedState>(state));
     }
 
-    void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages,
-               std::int64_t ts_recv_ns) {
-        normalizer_.on_messages(first_sequence, spans(messages), ts_recv_ns, TimestampKind::kernel);
+    void apply(std::uint64_t first_sequence, const std::vector<nb::bytes>& messages, std::int64_t ts_recv_ns,
+               bool doubtful) {
+        constexpr TimestampKind kind = TimestampKind::kernel;
+        normalizer_.on_messages(first_sequence, spans(messages), ts_recv_ns,
+                                doubtful ? in_doubt(kind) : kind);
     }
     void announce(const std::vector<nb::bytes>& messages) { normalizer_.on_lookahead(spans(messages)); }
     void set_state(int state) { normalizer_.set_state(static_cast<FeedState>(state)); }
@@ -130,7 +132,8 @@ void register_book(nb::module_& m) {
              nb::arg("index_pages") = 1u << 10, nb::arg("deep_nodes") = 1u << 18,
              nb::arg("trading_events") = false)
         .def("apply", &BookNormalizer::apply, nb::arg("first_sequence"), nb::arg("messages"),
-             nb::arg("ts_recv_ns") = 0, "Apply messages with consecutive numbers, as one packet.")
+             nb::arg("ts_recv_ns") = 0, nb::arg("doubtful") = false,
+             "Apply messages with consecutive numbers, as one packet. `doubtful`: its time is not trusted.")
         .def("announce", &BookNormalizer::announce, nb::arg("messages"),
              "What will be applied next, if all goes well; changes nothing but the time it takes.")
         .def("set_state", &BookNormalizer::set_state, "Set the feed's state (number of FeedState).")

@@ -50,6 +50,7 @@ nb::dict descriptions() {
     nb::dict out;
     out["lines"] = table(line_counter_info);
     out["receive"] = table(receive_counter_info);
+    out["clock"] = table(clock_counter_info);
     out["gaps"] = table(gap_counter_info);
     out["recovery"] = table(recovery_counter_info);
     out["escalation"] = table(escalation_counter_info);
@@ -95,6 +96,7 @@ nb::dict channel_counters(const ChannelReader& reader) {
     out["next_sequence"] = slot.next_sequence;
     out["lines"] = lines;
     out["receive"] = to_dict(words(slot.counters.receive), receive_counter_info);
+    out["clock"] = to_dict(words(slot.counters.clock), clock_counter_info);
     out["gaps"] = to_dict(words(slot.counters.gaps), gap_counter_info);
     out["recovery"] = to_dict(words(slot.counters.recovery), recovery_counter_info);
     out["escalation"] = to_dict(words(slot.counters.escalation), escalation_counter_info);

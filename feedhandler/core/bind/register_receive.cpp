@@ -213,6 +213,17 @@ void register_feed(nb::module_& m) {
             },
             nb::arg("timeout_ms"), nb::call_guard<nb::gil_scoped_release>(),
             "End the receive thread; False when it does not within the time.")
+        .def(
+            "set_clock",
+            [](receive::Feed& feed, const nb::dict& seen, bool trusted) {
+                ClockCounters clock;
+                from_dict(words(clock), clock_counter_info, seen);
+                feed.set_clock(clock, trusted);
+            },
+            nb::arg("seen"), nb::arg("always_trusted") = false,
+            "Tell what was seen of the host's clocks, by the names of the counters' group `clock`; before "
+            "start(), and again and again. Until then no time is trusted. `always_trusted`: the clocks "
+            "do not count when a time is judged.")
         .def_prop_ro("running", &receive::Feed::running, "Is the receive thread in its loop?")
         .def_prop_ro("progress", &receive::Feed::progress, "Grows while the receive thread works.")
         .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })

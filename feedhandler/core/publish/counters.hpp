@@ -21,7 +21,12 @@ namespace fh {
     X(malformed, "short or badly framed packets, whatever their session")                              \
     X(foreign_session, "well-formed packets of another session, ignored")                              \
     X(kernel_drops, "datagrams the kernel dropped for want of socket buffer")                          \
-    X(down, "1 while the line is silent for longer than receive.line_down_s")
+    X(down, "1 while the line is silent for longer than receive.line_down_s")                          \
+    X(timestamp_kind, "who told the newest datagram's time: 0 none, 1 user, 2 kernel, 3 hardware")     \
+    X(user_times, "datagrams stamped by the receive thread")                                           \
+    X(kernel_times, "datagrams stamped by the kernel")                                                 \
+    X(hardware_times, "datagrams stamped by the network device")                                       \
+    X(bad_times, "datagrams whose time is not to be trusted: F_BAD_TS_RECV on their records")
 
 // Of receive modes that take frames from the device; all stay 0 where the kernel takes them (mode "socket").
 #define FH_RECEIVE_COUNTERS(X)                                                                     \
@@ -33,6 +38,22 @@ namespace fh {
     X(by_kernel, "datagrams of the lines that the kernel brought although the mode goes past it")  \
     X(device_drops,                                                                                \
       "frames dropped by the device or its ring; also kernel_drops of a line that is alone on its device")
+
+// The host's clocks, as of the supervisor's last look.
+#define FH_CLOCK_COUNTERS(X)                                                                     \
+    X(synchronised, "1 while the kernel says that the system's clock is synchronised")           \
+    X(trusted, "1 while times of the system's clock are trusted")                                \
+    X(divergence_ns, "estimated distance of the system's clock from UTC; 16 s: unknown")         \
+    X(offset_ns, "by how much the kernel is still moving the clock, either way")                 \
+    X(estimated_error_ns, "error that the clock's discipline has told the kernel; 16 s: none")   \
+    X(maximum_error_ns, "bound of the error; the kernel lets it grow by 500 us a second")        \
+    X(granularity_ns, "smallest step of the system's clock, or smallest seen")                   \
+    X(tai_offset_s, "TAI minus UTC, as the kernel knows it; 0: it does not")                     \
+    X(hardware_clocks, "lines' devices with a clock of their own")                               \
+    X(hardware_trusted, "1 while times of these are trusted")                                    \
+    X(hardware_lead_s, "what is taken off hardware times to make them UTC")                      \
+    X(hardware_divergence_ns, "largest distance of these clocks, after that, from the system's") \
+    X(feed_error_ns, "distance of the feed's own clock, which does not jump, from the system's")
 
 #define FH_GAP_COUNTERS(X)                                           \
     X(open, "holes not yet closed or given up")                      \
@@ -91,6 +112,9 @@ struct LineCounters {
 struct ReceiveCounters {
     FH_RECEIVE_COUNTERS(FH_FIELD)
 };
+struct ClockCounters {
+    FH_CLOCK_COUNTERS(FH_FIELD)
+};
 struct GapCounters {
     FH_GAP_COUNTERS(FH_FIELD)
 };
@@ -111,6 +135,7 @@ struct FeedCounters {
 struct Counters {
     std::array<LineCounters, max_lines> lines{};
     ReceiveCounters receive{};
+    ClockCounters clock{};
     GapCounters gaps{};
     RecoveryCounters recovery{};
     EscalationCounters escalation{};
@@ -126,6 +151,7 @@ struct CounterInfo {
 #define FH_INFO(name, description) CounterInfo{#name, description},
 inline constexpr CounterInfo line_counter_info[] = {FH_LINE_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo receive_counter_info[] = {FH_RECEIVE_COUNTERS(FH_INFO)};
+inline constexpr CounterInfo clock_counter_info[] = {FH_CLOCK_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo gap_counter_info[] = {FH_GAP_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo recovery_counter_info[] = {FH_RECOVERY_COUNTERS(FH_INFO)};
 inline constexpr CounterInfo server_counter_info[] = {FH_SERVER_COUNTERS(FH_INFO)};
@@ -136,6 +162,7 @@ inline constexpr CounterInfo feed_counter_info[] = {FH_FEED_COUNTERS(FH_INFO)};
 // A counter without a description cannot be added: the tables and the structs come from one list.
 static_assert(sizeof(LineCounters) == sizeof(line_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(ReceiveCounters) == sizeof(receive_counter_info) / sizeof(CounterInfo) * 8);
+static_assert(sizeof(ClockCounters) == sizeof(clock_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(GapCounters) == sizeof(gap_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(RecoveryCounters) == sizeof(recovery_counter_info) / sizeof(CounterInfo) * 8);
 static_assert(sizeof(ServerCounters) == sizeof(server_counter_info) / sizeof(CounterInfo) * 8);

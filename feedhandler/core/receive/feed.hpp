@@ -33,6 +33,7 @@
 #include "publish/channel_writer.hpp"
 #include "publish/counters.hpp"
 #include "receive/any_source.hpp"
+#include "receive/clock_watch.hpp"
 #include "receive/event_queue.hpp"
 #include "receive/loop.hpp"
 #include "receive/restart.hpp"
@@ -142,6 +143,8 @@ class Feed {
     EventQueue& events() { return events_; }
     std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
     Restart& restart() { return restart_; }
+    // What the supervisor has seen of the host's clocks; before start() too, else no time is trusted.
+    void set_clock(const ClockCounters& seen, bool trusted) { clocks_.set(seen, trusted); }
     SourceStats granted(std::size_t line) const {  // before start() only
         return std::visit([&](const auto& source) { return source.stats(line); }, source_);
     }
@@ -151,11 +154,13 @@ class Feed {
     std::size_t look_ahead(std::span<const Datagram> datagrams) {
         return pipeline_.arbiter().look_ahead(datagrams);
     }
-    void on_datagram(const Datagram& d, std::int64_t now_ns) {
+    void on_datagram(const Datagram& datagram, std::int64_t now_ns) {
         now_ns_ = now_ns;
+        const Datagram d = with_receive_time(datagram, now_ns, clocks_.trust());
         if (now_ns >= day_ends_ns_ && untouched()) [[unlikely]]
             set_trading_day(now_ns);
         if (d.line < first_server_line) [[likely]] {
+            count_time(counters_.lines[d.line], d.timestamp_kind);
             if (journal_ != nullptr) journal_->ring().put(d);
             pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
         } else {
@@ -315,6 +320,7 @@ class Feed {
 
     template <class S>
     void receive_from(S& source) {
+        clocks_.take(counters_.clock);
         ReceiveLoop<S, Feed> loop(source, requests_, *this, spin_);
         loop.run(stop_);
         put_counters(loop.clock().now_ns(), loop.clock().monotonic_ns());
@@ -333,8 +339,10 @@ class Feed {
     void put_counters(std::int64_t now_ns, std::int64_t monotonic_ns) {
         if (monotonic_ns >= kernel_stats_due_ns_) {
             std::visit([](auto& source) { source.refresh_stats(); }, source_);
+            clocks_.compare(now_ns - monotonic_ns);
             kernel_stats_due_ns_ = monotonic_ns + kernel_stats_interval_ns;
         }
+        clocks_.take(counters_.clock);
         std::visit([this](const auto& source) { take_stats(source); }, source_);
         if (now_ns >= day_ends_ns_ && pipeline_.arbiter().lines_down()) pipeline_.arbiter().let_session_go();
         pipeline_.arbiter().refresh_counters();
@@ -380,6 +388,7 @@ class Feed {
     std::vector<TradingDay> trading_days_;
     bool memory_locked_;
     Counters counters_;
+    ClockWatch clocks_;
     publish::ChannelWriter channel_;
     std::unique_ptr<journal::JournalFiles> journal_;  // none: no journal is configured
     Normalizer normalizer_;

@@ -78,7 +78,7 @@ inline SourceStats tune(int fd, bool spin) {
     getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &length);
     granted.buffer_bytes = static_cast<std::uint64_t>(bytes);
     set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
-    set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+    ask_for_timestamps(fd);
     if (spin) {
         granted.busy_poll = set_option(fd, SOL_SOCKET, SO_BUSY_POLL, busy_poll_us);
         granted.prefer_busy_poll = set_option(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, 1);

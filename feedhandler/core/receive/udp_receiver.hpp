@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "receive/source.hpp"
+#include "receive/timestamping.hpp"
 
 namespace fh::receive {
 
@@ -65,7 +66,8 @@ class UdpReceiver {
 
     std::size_t receive(std::span<Datagram> out) {
         const std::size_t wanted = std::min(out.size(), batch);
-        for (std::size_t i = 0; i < wanted; ++i) state_->headers[i].msg_hdr.msg_controllen = control_bytes;
+        for (std::size_t i = 0; i < wanted; ++i)
+            state_->headers[i].msg_hdr.msg_controllen = timestamping_control_bytes;
         const int got =
             recvmmsg(fd(), state_->headers.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
         // Nothing there, or an ICMP error of an earlier send: in both cases there is nothing to read now.
@@ -78,7 +80,7 @@ class UdpReceiver {
             Datagram& datagram = out[i];
             datagram = {buffers_.get() + i * stride, state_->headers[i].msg_len, line_, TimestampKind::none,
                         0};
-            read_control(state_->headers[i].msg_hdr, datagram);
+            take_control(state_->headers[i].msg_hdr, datagram);
         }
         return count;
     }
@@ -100,33 +102,21 @@ class UdpReceiver {
     }
 
   private:
-    static constexpr std::size_t control_bytes =
-        CMSG_SPACE(sizeof(timespec)) + CMSG_SPACE(sizeof(std::uint32_t));
-
     struct State {
         std::array<mmsghdr, batch> headers;
         std::array<iovec, batch> vectors;
-        alignas(cmsghdr) std::array<std::array<std::uint8_t, control_bytes>, batch> control;
+        alignas(cmsghdr) std::array<std::array<std::uint8_t, timestamping_control_bytes>, batch> control;
     };
     struct Unmap {
         void operator()(std::uint8_t* memory) const { munmap(memory, batch * stride); }
     };
 
-    void read_control(msghdr& header, Datagram& datagram) {
-        for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-            if (c->cmsg_level != SOL_SOCKET) continue;
-            if (c->cmsg_type == SCM_TIMESTAMPNS) {
-                timespec time;
-                std::memcpy(&time, CMSG_DATA(c), sizeof(time));
-                datagram.ts_recv_ns = std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-                datagram.timestamp_kind = TimestampKind::kernel;
-                stats_.timestamp_kind = TimestampKind::kernel;
-            } else if (c->cmsg_type == SO_RXQ_OVFL) {
-                std::uint32_t drops = 0;
-                std::memcpy(&drops, CMSG_DATA(c), sizeof(drops));
-                count_drops(drops);
-            }
-        }
+    void take_control(const msghdr& header, Datagram& datagram) {
+        const ControlTimes times =
+            read_control({static_cast<const std::uint8_t*>(header.msg_control), header.msg_controllen});
+        set_receive_time(datagram, times);
+        stats_.timestamp_kind = datagram.timestamp_kind;
+        if (times.drops) count_drops(*times.drops);
     }
 
     // The kernel's counter has 32 bits and wraps; an older value than the last one (a datagram queued before)

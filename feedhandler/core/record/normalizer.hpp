@@ -68,8 +68,9 @@ class Normalizer {
     // Messages with consecutive numbers, in feed order. No record of a message is visible before the books
     // are as after it.
     void on_messages(std::uint64_t first_sequence, std::span<const Message> messages, std::int64_t ts_recv_ns,
-                     TimestampKind) {
+                     TimestampKind kind) {
         stamp_.ts_recv_ns = ts_recv_ns;
+        time_quality_ = is_doubtful(kind) ? dbn::f_bad_ts_recv : 0;
         counters_.messages += messages.size();
         while (!messages.empty()) {
             const auto batch = messages.first(std::min(messages.size(), LookAhead::batch));
@@ -642,7 +643,7 @@ class Normalizer {
     bool wanted(const book::Block& block) {
         if (publisher_.schema_mask() == 0 || (block.flags & book::block_published) == 0) return false;
         const bool bad = state_ != FeedState::live || (block.flags & book::block_incomplete) != 0;
-        stamp_.quality = bad ? dbn::f_maybe_bad_book : 0;
+        stamp_.quality = static_cast<std::uint8_t>(time_quality_ | (bad ? dbn::f_maybe_bad_book : 0));
         return true;
     }
 
@@ -676,6 +677,7 @@ class Normalizer {
     FeedCounters counters_;
     std::uint32_t rebuilt_ = 0;  // books done of a snapshot that is being spliced in
     FeedState state_ = FeedState::starting;
+    std::uint8_t time_quality_ = 0;  // F_BAD_TS_RECV of the messages being applied
     Stamp stamp_{};
 };
 
