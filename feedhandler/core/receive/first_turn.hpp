@@ -30,11 +30,20 @@ class FirstTurn {
         over_ = true;
         for (std::size_t i = 0; i < had_.size(); ++i)
             if (!had_[i]) count += receive(i, out.subspan(count));
-        std::ranges::stable_sort(out.first(count), {}, &Datagram::ts_recv_ns);
+        sort_by_time(out.first(count));
         return count;
     }
 
   private:
+    // By insertion: they are few and nearly sorted, and std::stable_sort would allocate.
+    static void sort_by_time(std::span<Datagram> all) {
+        for (auto next = all.begin(); next != all.end(); ++next) {
+            const auto place =
+                std::ranges::upper_bound(all.begin(), next, next->ts_recv_ns, {}, &Datagram::ts_recv_ns);
+            std::rotate(place, next, next + 1);
+        }
+    }
+
     bool over_ = false;
     std::vector<bool> had_;
 };
