@@ -462,6 +462,10 @@ class Feed:
     def memory_locked(self) -> bool:
         """Was mlockall granted?"""
 
+    @property
+    def prefaulted_bytes(self) -> int:
+        """Memory of the books taken at the start; ask after start()."""
+
     def events(self) -> list:
         """Events since the last call, for the log; one thread only."""
 

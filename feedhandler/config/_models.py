@@ -58,6 +58,10 @@ class Receive(Table):
     mode: Literal["socket", "packet", "onload", "xdp", "dpdk"] = "socket"
     cpu: Annotated[int, Field(ge=-1, le=8191)] = -1
     spin: bool = True
+    priority: Annotated[int, Field(ge=0, le=99)] = 0
+    priority_guard: bool = True
+    prefault_orders: Annotated[int, Field(ge=0, le=1 << 24)] = 250_000
+    idle_latency_us: Annotated[int, Field(ge=-1, le=2_000_000)] = -1
     line_down_s: Annotated[float, Field(gt=0, le=86400)] = 3.0
     hardware_timestamps: bool = False
     hardware_clock: Literal["tai", "utc"] = "tai"

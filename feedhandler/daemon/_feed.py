@@ -8,6 +8,7 @@ from pathlib import Path
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon._host_network import device_names, is_here
+from feedhandler.daemon._realtime import refusal
 from feedhandler.errors import RunError, UsageError
 from feedhandler.exchange_time import day_of, midnight_ns
 
@@ -21,9 +22,8 @@ def make_feed(config: Config, directory: Path, *, restart: bool = False) -> _cor
 
     With `restart` a session that is joined in its middle waits for what `_restart` finds.
 
-    Raises UsageError for a CPU or device that this machine has not, RunError for what the kernel refuses.
+    Raises RunError for what the kernel refuses.
     """
-    _check_host(config)
     recovery = config.recovery
     try:
         return _core.Feed(
@@ -93,7 +93,8 @@ def trading_days(setting: str) -> list[tuple[int, int]]:
     return [(midnight_ns(day), int(day.strftime("%Y%m%d"))) for day in days]
 
 
-def _check_host(config: Config) -> None:
+def check_host(config: Config) -> None:
+    """Raise UsageError for a device, CPU or priority that this machine has not, or should not be given."""
     for index, line in enumerate(config.line):
         if not is_here(line.interface):
             raise UsageError(
@@ -107,3 +108,5 @@ def _check_host(config: Config) -> None:
             f"{config.where('receive.cpu')}: {config.receive.cpu} is not a CPU that this process may use "
             f"({allowed})"
         )
+    if refused := refusal(config, usable):
+        raise UsageError(f"{config.where('receive.priority')}: {refused[0]} ({refused[1]})")

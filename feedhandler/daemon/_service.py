@@ -14,11 +14,14 @@ from feedhandler.config.runtime_dir import runtime_dir
 from feedhandler.daemon._children import Children
 from feedhandler.daemon._clock import ClockWatch, devices_of
 from feedhandler.daemon._events import STATES, log_events
-from feedhandler.daemon._feed import make_feed
+from feedhandler.daemon._feed import check_host, make_feed
 from feedhandler.daemon._hardware_clock import ask_for_timestamps
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
+from feedhandler.daemon._placement import hold_idle_latency, make_way, spread
+from feedhandler.daemon._realtime import Demotion
 from feedhandler.daemon._restart import Restart
+from feedhandler.daemon._threads import receive_thread
 from feedhandler.errors import RunError
 from feedhandler.stop import Stop, StopSignal
 
@@ -35,19 +38,23 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     log = open_log(config.channel.name)
     directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
     restart = Restart(config, directory, log)
+    check_host(config)
+    usable = os.sched_getaffinity(0)
+    held = hold_idle_latency(config)  # noqa: F841  until the process ends
+    make_way(config.receive.cpu, usable)
     feed = make_feed(config, directory, restart=restart.possible)
     stop = StopSignal()
     _log_granted(log, feed, config)
     _ask_for_hardware_timestamps(log, config)
     clock = ClockWatch(config, feed, log)
     clock.tick()
-    _keep_off(config.receive.cpu)
     feed.start()
+    spread(config.receive.cpu, usable)
     restart.begin(feed)
     _keep_privileges_from_helpers()
     children, journal = _children_of(config, directory, log), _journal_of(config, directory, log)
     journal.may_start = restart.journal_is_free
-    log.info("started", directory=str(directory), pid=os.getpid(), memory_locked=feed.memory_locked)
+    _log_started(log, feed, config, directory)
     notify(f"READY=1\nSTATUS={_status(feed)}")
     try:
         _supervise(feed, config, [clock, children, journal], stop, log)
@@ -66,6 +73,7 @@ def _supervise(
     watchdog_s = watchdog_interval_s()
     tick_s = min(TICK_S, watchdog_s / 4) if watchdog_s else TICK_S
     progress, status = -1, ""
+    demotion = Demotion(log, receive_thread() if config.receive.priority else None)
     while not stop.wait(tick_s):
         log_events(log, feed, config)
         for helper in helpers:
@@ -73,6 +81,7 @@ def _supervise(
         if not feed.running:
             raise RunError(f"{config.channel.name}: the receive thread ended unexpectedly")
         progress_before, progress = progress, feed.progress
+        demotion.tick(progress)
         if watchdog_s and progress != progress_before:  # a hung receive thread must starve the watchdog
             notify("WATCHDOG=1")
         status_before, status = status, _status(feed)
@@ -97,13 +106,6 @@ def _stop(
 _STARTED_S = time.monotonic()
 
 
-def _keep_off(cpu: int) -> None:
-    """Leave the receive thread's CPU to it: this thread, and the helpers that inherit this, run elsewhere."""
-    others = os.sched_getaffinity(0) - {cpu}
-    if cpu >= 0 and others:
-        os.sched_setaffinity(0, others)
-
-
 def _keep_privileges_from_helpers() -> None:
     """Take the ambient capabilities from what this thread executes; they have done their work."""
     ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -126,6 +128,18 @@ def _ask_for_hardware_timestamps(log: FilteringBoundLogger, config: Config) -> N
             answer = ask_for_timestamps(device)
             say = log.info if answer == "granted" else log.warning
             say("hardware_timestamps", device=device, answer=answer)
+
+
+def _log_started(log: FilteringBoundLogger, feed: _core.Feed, config: Config, directory: Path) -> None:
+    log.info(
+        "started",
+        directory=str(directory),
+        pid=os.getpid(),
+        memory_locked=feed.memory_locked,
+        prefaulted_mib=feed.prefaulted_bytes >> 20,
+        cpu=config.receive.cpu,
+        priority=config.receive.priority,
+    )
 
 
 def _children_of(config: Config, directory: Path, log: FilteringBoundLogger) -> Children:

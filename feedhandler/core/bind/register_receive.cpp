@@ -128,7 +128,9 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
     s.receive = receive_settings(receive);
-    take(receive, "cpu", s.cpu);
+    take(receive, "cpu", s.thread.cpu);
+    take(receive, "priority", s.thread.priority);
+    take(receive, "prefault_orders", s.prefault_orders);
     s.sequence.lines = lines.size();
     s.sequence.servers = servers.size();
     s.sequence.session = session;
@@ -228,6 +230,8 @@ void register_feed(nb::module_& m) {
         .def_prop_ro("progress", &receive::Feed::progress, "Grows while the receive thread works.")
         .def_prop_ro("state", [](const receive::Feed& feed) { return static_cast<unsigned>(feed.state()); })
         .def_prop_ro("memory_locked", &receive::Feed::memory_locked, "Was mlockall granted?")
+        .def_prop_ro("prefaulted_bytes", &receive::Feed::prefaulted_bytes,
+                     "Memory of the books taken at the start; ask after start().")
         .def("events", &feed_events, "Events since the last call, for the log; one thread only.")
         .def("take_snapshot_failure", &receive::Feed::take_snapshot_failure,
              "Why the last snapshot could not be loaded, once; empty: nothing new.")

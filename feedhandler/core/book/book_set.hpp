@@ -32,6 +32,13 @@ class BookSet {
           deep_(limits.deep_nodes),
           deep_sides_(std::size_t{table_instruments} * 2, Pages::huge) {}
 
+    // Takes the memory that so many live orders will need; returns its bytes.
+    std::size_t prefault(std::uint32_t orders) {
+        if (orders == 0) return 0;
+        return orders_.prefault(orders) + index_.prefault(orders) + deep_.prefault(orders) +
+               deep_sides_.prefault(std::size_t{table_instruments} * 2);
+    }
+
     TableWriter& table() { return table_; }
     const TableWriter& table() const { return table_; }
     Block& block(std::uint16_t instrument) const { return table_.block(instrument); }

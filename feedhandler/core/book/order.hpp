@@ -57,6 +57,8 @@ class OrderPool {
         --live_;
     }
 
+    std::size_t prefault(std::uint32_t orders) { return orders_.prefault(std::size_t{orders} + 1); }
+
     void clear() { free_ = used_ = live_ = 0; }
     std::uint32_t next_handle() const { return free_ != 0 ? free_ : used_ + 1; }
 

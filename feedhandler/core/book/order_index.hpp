@@ -22,6 +22,13 @@ class OrderIndex {
           sparse_(max_orders),
           page_limit_(pages) {}
 
+    // Orders that stay keep their pages: one page for 128 live orders was seen over ten million messages.
+    std::size_t prefault(std::uint32_t orders) {
+        const std::size_t pages = std::min<std::size_t>(orders / 128, page_limit_) + 1;
+        return directory_.prefault(std::size_t{1} << 18) + slots_.prefault(pages * page_size) +
+               pages_.prefault(pages);
+    }
+
     std::uint32_t find(std::uint64_t reference) const {
         const std::uint32_t entry = directory_[directory_slot(reference)];
         const std::uint32_t handle = *slot(entry, reference);

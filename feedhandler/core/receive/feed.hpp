@@ -3,10 +3,7 @@
 #pragma once
 
 #include <arpa/inet.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -37,6 +34,7 @@
 #include "receive/event_queue.hpp"
 #include "receive/loop.hpp"
 #include "receive/restart.hpp"
+#include "receive/thread_setup.hpp"
 #include "record/normalizer.hpp"
 #include "sequence/settings.hpp"
 #include "snapshot/loader.hpp"
@@ -52,7 +50,8 @@ struct FeedSettings {
     std::vector<LineSettings> lines;
     std::vector<ServerSettings> servers;
     ReceiveSettings receive;
-    int cpu = -1;  // the receive thread's; -1 = any
+    ThreadSettings thread;
+    std::uint32_t prefault_orders = 0;  // memory for so many live orders is taken at the start
     sequence::Settings sequence;
     publish::ChannelSettings channel;
     record::NormalizerSettings normalizer;
@@ -93,7 +92,8 @@ class Feed {
     // Joins the lines, makes the channel's files, takes all memory. Throws when any of it cannot be had.
     explicit Feed(const FeedSettings& settings)
         : directory_(settings.channel.directory),
-          cpu_(settings.cpu),
+          thread_settings_(settings.thread),
+          prefault_orders_(settings.prefault_orders),
           spin_(settings.receive.spin),
           // What is touched stays in memory; what is only reserved takes none. Needs CAP_IPC_LOCK or a
           // generous limit.
@@ -140,6 +140,7 @@ class Feed {
     std::uint64_t progress() const { return channel_.progress(); }
     FeedState state() const { return channel_.state(); }
     bool memory_locked() const { return memory_locked_; }
+    std::size_t prefaulted_bytes() const { return prefaulted_bytes_; }  // after start()
     EventQueue& events() { return events_; }
     std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
     Restart& restart() { return restart_; }
@@ -301,8 +302,8 @@ class Feed {
 
     void run(std::promise<void>& ready) {
         try {
-            prctl(PR_SET_NAME, "fh-receive");
-            pin();
+            set_up_thread("fh-receive", thread_settings_,
+                          [this] { prefaulted_bytes_ = normalizer_.books().prefault(prefault_orders_); });
             if (journal_ != nullptr)
                 journal_->publish();  // before the channel: a journal finds it by that
             else
@@ -324,16 +325,6 @@ class Feed {
         ReceiveLoop<S, Feed> loop(source, requests_, *this, spin_);
         loop.run(stop_);
         put_counters(loop.clock().now_ns(), loop.clock().monotonic_ns());
-    }
-
-    void pin() const {
-        if (cpu_ < 0) return;
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET(static_cast<unsigned>(cpu_), &cpus);
-        if (const int error = pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus))
-            throw std::system_error(error, std::generic_category(),
-                                    "receive.cpu: cannot pin to " + std::to_string(cpu_));
     }
 
     void put_counters(std::int64_t now_ns, std::int64_t monotonic_ns) {
@@ -383,7 +374,9 @@ class Feed {
     }
 
     std::string directory_;
-    int cpu_;
+    ThreadSettings thread_settings_;
+    std::uint32_t prefault_orders_;
+    std::size_t prefaulted_bytes_ = 0;
     bool spin_;
     std::vector<TradingDay> trading_days_;
     bool memory_locked_;
