@@ -82,17 +82,34 @@ def without_ipv6(namespace: str) -> None:
 @contextlib.contextmanager
 def two_receivers(tag: str) -> Iterator[tuple[Veth, Veth]]:
     """Make a sender's namespace and two receivers', all on one bridge: two hosts that take the same lines."""
+    with receivers_on_bridge(tag, 2) as (first, second):
+        yield first, second
+
+
+SNOOPING = "mcast_snooping 1 mcast_query_interval 100 mcast_query_response_interval 50 "
+SNOOPING += "mcast_membership_interval 260 mcast_startup_query_interval 25"
+"""In 10 ms: who has joined is asked every second, and forgotten 2.6 s after the last answer."""
+
+
+@contextlib.contextmanager
+def receivers_on_bridge(tag: str, count: int, *, snooping: bool = False) -> Iterator[list[Veth]]:
+    """Make a sender's namespace with a bridge, and `count` receivers' on its ports.
+
+    With `snooping` the bridge sends a group only where it was joined, as switches do; without it everywhere.
+    """
     name = f"fh{os.getpid()}{tag}"
     sender = f"{name}S"
-    pairs = (
-        Veth(sender, f"{name}1", "198.18.0.1", "198.18.0.2", "vS1", "vR"),
-        Veth(sender, f"{name}2", "198.18.0.1", "198.18.0.3", "vS2", "vR"),
-    )
+    pairs = [
+        Veth(sender, f"{name}{i}", "198.18.0.1", f"198.18.0.{i + 1}", f"vS{i}", "vR")
+        for i in range(1, count + 1)
+    ]
     try:
         _ip("netns", "add", sender)
-        # Without a querier a snooping bridge would forget who has joined.
-        _ip("-n", sender, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        how = SNOOPING if snooping else "mcast_snooping 0"  # without a querier it would forget who has joined
+        _ip("-n", sender, "link", "add", "br0", "type", "bridge", *how.split())
         _ip("-n", sender, "addr", "add", "198.18.0.1/24", "dev", "br0")
+        if snooping:  # afterwards: a querier floods for as long as answers took when it began
+            _ip("-n", sender, "link", "set", "br0", "type", "bridge", "mcast_querier", "1")
         for device in ("lo", "br0"):
             _ip("-n", sender, "link", "set", device, "up")
         _ip("-n", sender, "route", "add", "239.0.0.0/8", "dev", "br0")
@@ -112,7 +129,7 @@ def two_receivers(tag: str) -> Iterator[tuple[Veth, Veth]]:
             _ip("-n", pair.receiver, "route", "add", "239.0.0.0/8", "dev", pair.receiver_device)
         yield pairs
     finally:
-        for namespace in (sender, pairs[0].receiver, pairs[1].receiver):
+        for namespace in (sender, *(pair.receiver for pair in pairs)):
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=30)
 
 

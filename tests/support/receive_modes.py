@@ -1,5 +1,6 @@
 """The receive modes as the tests run them: conformance and fault tests go through all entries of MODES."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,15 @@ DELIVERED, NOWHERE = "delivered", "nowhere"
 
 NOWHERE: kept out before anybody counts.
 """
+
+
+def as_toml(settings: Mapping[str, Any]) -> str:
+    """Return the settings as they stand below `[receive]` in a configuration."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+    for name, table in settings.items():
+        if isinstance(table, dict):
+            lines += [f"[receive.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _nothing() -> dict[str, str]:

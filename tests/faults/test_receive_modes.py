@@ -1,0 +1,226 @@
+"""What can happen to a running daemon, in every receive mode, across a veth pair: right books at the end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from feedhandler.consumer import Consumer
+from tests.support.daemon import Daemon, running, write_config
+from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
+from tests.support.model_book import Model
+from tests.support.netns import Veth, inside, veth_pair
+from tests.support.receive_modes import MODES, Mode, Settings, as_toml
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
+
+SESSION = b"LIVETEST01"
+MESSAGES = 24_000
+PATIENT = "timeout_ms = 20\nretries = 1000000\nrequests_per_s = 100000\nmax_outstanding = 32\n"
+LIVE = 1
+
+
+@pytest.fixture(scope="module")
+def day() -> list[bytes]:
+    """Return one simulated day for all tests."""
+    return simulated_messages(MESSAGES)
+
+
+@pytest.fixture(scope="module")
+def books(day: list[bytes]) -> Model:
+    """Return the books at its end."""
+    model = Model()
+    for sequence, message in enumerate(day, start=1):
+        model.apply(sequence, message)
+    return model
+
+
+class World:
+    """A veth pair, the exchange and its server at one end, daemons in one mode at the other."""
+
+    def __init__(self, mode: Mode, pair: Veth, day: list[bytes]) -> None:
+        self.mode, self.pair, self.day = mode, pair, day
+        self.opened = contextlib.ExitStack()
+
+    def exchange(self, lines: Sequence[Line]) -> tuple[Exchange, RewindServer]:
+        """Start one that has sent nothing yet, and the server of its day."""
+        with inside(self.pair.sender):
+            exchange = Exchange(self.day, lines, SESSION, self.pair.sender_address)
+            server = RewindServer(SESSION, self.day, (self.pair.sender_address, 0))
+        self.opened.callback(exchange.close)
+        self.opened.callback(server.close)
+        return exchange, server
+
+    def config(
+        self,
+        folder: Path,
+        lines: Sequence[Line],
+        server: RewindServer,
+        settings: Settings | None = None,
+        receive: str = "",
+    ) -> Path:
+        """Write the configuration of a daemon that has every number of the day."""
+        table = (settings or self.mode.settings)([self.pair.receiver_device])
+        return write_config(
+            folder,
+            lines,
+            [server.address],
+            interface=self.pair.receiver_device,
+            channel_table='start = "beginning"\n',
+            receive=receive + as_toml(table),
+            recovery=PATIENT,
+        )
+
+    def running(
+        self, config: Path, folder: Path, prefix: Sequence[str] = ()
+    ) -> contextlib.AbstractContextManager[Daemon]:
+        """Run a daemon in the receiver's namespace."""
+        words = [*self.pair.inside(self.pair.receiver), *prefix]
+        return running(config, folder / "run", prefix=words, env=self.mode.environment())
+
+
+@pytest.fixture(scope="module", params=MODES, ids=[mode.name for mode in MODES])
+def link(request: pytest.FixtureRequest) -> Iterator[tuple[Mode, Veth]]:
+    """Each mode has namespaces of its own."""
+    with veth_pair("modes") as pair:
+        yield request.param, pair
+
+
+@pytest.fixture
+def world(link: tuple[Mode, Veth], day: list[bytes]) -> Iterator[World]:
+    """What belongs to the exchange is closed after each test."""
+    made = World(*link, day)
+    with made.opened:
+        yield made
+
+
+def two_lines(drop: float = 0.0) -> list[Line]:
+    """Return two lines of one device."""
+    return [Line(name, f"239.77.4.{n}", 30000 + n, drop, 3) for n, name in enumerate("AB", start=1)]
+
+
+def send_the_rest(daemon: Daemon, exchange: Exchange, *, chunk: int = 2000) -> None:
+    """Send the day to its end, not faster than it is taken."""
+    reader = daemon.reader
+
+    def arrived() -> bool:
+        exchange.heartbeat()  # what was lost at the end is seen by what follows
+        return bool(reader.next_sequence == exchange.next)
+
+    while exchange.next <= len(exchange.messages):
+        exchange.send(chunk)
+        wait_for(arrived, f"all below {exchange.next}", timeout_s=30, interval_s=0.01)
+    wait_for(lambda: reader.state == LIVE, "LIVE")
+
+
+def assert_books_are_right(daemon: Daemon, model: Model) -> None:
+    """Compare each symbol's ten levels with the model's; nothing was lost for good."""
+    with Consumer("live", ["mbo"], runtime_dir=daemon.runtime_dir) as consumer:
+        for locate, symbol in model.symbols.items():
+            book = consumer.book(symbol.strip())
+            for side, levels in (("B", book.bids), ("A", book.asks)):
+                expected = [(price * 100_000, *rest) for price, *rest in model.levels(locate, side)[:10]]
+                assert [tuple(map(int, level)) for level in levels.tolist()] == expected, (symbol, side)
+    counters = daemon.stat()
+    assert (counters["messages"], counters["state"]) == (MESSAGES, "LIVE")
+    assert counters["gaps"]["unrecovered"] == counters["gaps"]["open"] == 0
+
+
+def test_losses_and_noise_on_both_lines_leave_the_books_right(
+    world: World, tmp_path: Path, books: Model
+) -> None:
+    """15 % lost on each line, a fifth of the replies, damaged and foreign packets in between."""
+    lines = two_lines(drop=0.15)
+    exchange, server = world.exchange(lines)
+    server.drop = 0.2
+    with world.running(world.config(tmp_path, lines, server), tmp_path) as daemon:
+        exchange.send(2000)
+        noise = [b"", b"x" * 19, SESSION + bytes(8) + b"\0\1\0\5abc", b"OTHERSESS1" + bytes(7) + b"\1\0\0"]
+        for line in lines:
+            for datagram in noise:
+                exchange.send_raw(line, datagram)
+        send_the_rest(daemon, exchange)
+        assert_books_are_right(daemon, books)
+        counters = daemon.stat()
+        for line in lines:
+            seen = counters["lines"][line.name]
+            assert (seen["malformed"], seen["foreign_session"], seen["kernel_drops"]) == (3, 1, 0)
+            assert (seen["packets"], seen["missing"]) == (line.sent_packets, len(line.dropped))
+        assert counters["gaps"]["recovered_rewind"] == len(lines[0].dropped & lines[1].dropped) > 20
+        frames = {name: n for name, n in counters["receive"].items() if n and name != "other_traffic"}
+        assert frames == {}
+
+
+def test_overrun_buffer_is_counted_and_repaired(world: World, tmp_path: Path, books: Model) -> None:
+    """The daemon stands still while 20,000 packets come: the drops are counted, all of them fetched."""
+    [line, _] = two_lines()
+    exchange, server = world.exchange([line])
+    config = world.config(tmp_path, [line], server, world.mode.small)
+    with world.running(config, tmp_path, world.mode.small_prefix) as daemon:
+        exchange.send(100)
+        reader = daemon.reader
+        wait_for(lambda: reader.next_sequence == 101 and reader.state == LIVE, "LIVE")
+        daemon.process.send_signal(signal.SIGSTOP)
+        exchange.send(20_000, per_packet=1)
+        daemon.process.send_signal(signal.SIGCONT)
+        send_the_rest(daemon, exchange)
+
+        def told() -> bool:
+            seen = reader.counters()["lines"][0]
+            return bool(seen["packets"] + seen["kernel_drops"] == line.sent_packets)
+
+        wait_for(told, "the counter of drops")
+        counters = daemon.stat()
+        dropped = counters["lines"]["A"]["kernel_drops"]
+        assert dropped >= 4000
+        assert counters["receive"]["device_drops"] == (dropped if world.mode.past_kernel else 0)
+        assert_books_are_right(daemon, books)
+
+
+def test_killed_daemon_is_followed_by_one_with_the_right_books(
+    world: World, tmp_path: Path, books: Model
+) -> None:
+    """Kill -9 in the middle of the day: the next one has the lines at once and fetches what was before."""
+    lines = two_lines(drop=0.05)
+    exchange, server = world.exchange(lines)
+    config = world.config(tmp_path, lines, server)
+    with world.running(config, tmp_path) as daemon:
+        exchange.send(6000)
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait(10)
+    if world.mode.left_behind:
+        config = world.config(tmp_path, lines, server, world.mode.clean)
+    with world.running(config, tmp_path) as daemon:
+        exchange.send(6000)
+        send_the_rest(daemon, exchange)
+        assert_books_are_right(daemon, books)
+
+
+def test_link_that_goes_down_and_up_is_received_again(world: World, tmp_path: Path, books: Model) -> None:
+    """Membership and receiving survive it; what was sent meanwhile is fetched."""
+    lines = two_lines()
+    exchange, server = world.exchange(lines)
+    config = world.config(tmp_path, lines, server, receive="line_down_s = 0.2\n")
+    with world.running(config, tmp_path) as daemon:
+        exchange.send(6000)
+        reader = daemon.reader
+        wait_for(lambda: reader.next_sequence == exchange.next, "the first part")
+        set_link(world.pair, "down")
+        wait_for(lambda: reader.counters()["lines"][0]["down"] == 1, "line down")
+        exchange.send(6000)
+        set_link(world.pair, "up")
+        send_the_rest(daemon, exchange)
+        wait_for(lambda: not any(one["down"] for one in reader.counters()["lines"][:2]), "lines up")
+        assert_books_are_right(daemon, books)
+        assert daemon.stat()["gaps"]["recovered_rewind"] >= 5000
+
+
+def set_link(pair: Veth, state: str) -> None:
+    """Take the receiver's device down or up."""
+    command = ["ip", "-n", pair.receiver, "link", "set", pair.receiver_device, state]
+    subprocess.run(command, check=True, timeout=30)
