@@ -14,6 +14,7 @@ NAMES = (
     "repair",
     "takeover",
     "receive",
+    "latency_cost",
 )
 
 

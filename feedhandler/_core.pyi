@@ -231,6 +231,92 @@ class Pipeline:
     @property
     def state(self) -> str: ...
 
+class Histogram:
+    """Counts of nanoseconds in buckets of at most 1/32 of their value."""
+
+    def __init__(self) -> None: ...
+
+    def add(self, ns: int) -> None: ...
+
+    def quantile(self, share: float) -> int:
+        """
+        ns that this share (0 to 1) did not exceed: up to 1/32 too high; 0 when empty.
+        """
+
+    def at_most(self, ns: int) -> int:
+        """How many certainly took no longer."""
+
+    def merge(self, other: Histogram) -> None: ...
+
+    def since(self, before: Histogram) -> Histogram:
+        """What was added since; its worst by its bucket only."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def sum_ns(self) -> int: ...
+
+    @property
+    def worst_ns(self) -> int: ...
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """[(least ns of a bucket, count)] of those that are not empty."""
+
+latency_hops: dict = ...
+
+class LatencyMeter:
+    """What follows a packet through the receive thread, for tests."""
+
+    def __init__(self, sample_every: int, ns_per_tick: int = 1) -> None: ...
+
+    def at(self, ticks: int, utc_ns: int = 0) -> None:
+        """Set the clock."""
+
+    def dequeued(self, datagrams: int) -> None: ...
+
+    def next(self, ts_recv_ns: int = 0, kind: int = 2) -> None:
+        """The turn of a datagram."""
+
+    def follows(self, own: bool) -> bool:
+        """Of a message in the datagram, or elsewhere."""
+
+    def sequenced(self, last_sequence: int) -> None: ...
+
+    def booked(self) -> None: ...
+
+    def published(self, recorded: bool) -> None: ...
+
+    def read(self) -> dict: ...
+
+class ConsumerMeter:
+    def __init__(self, meter: LatencyMeter) -> None: ...
+
+    def on_record(self, sequence_low: int) -> None: ...
+
+    def settle(self) -> None: ...
+
+    @property
+    def consume(self) -> Histogram: ...
+
+    @property
+    def whole(self) -> Histogram: ...
+
+    @property
+    def missed(self) -> int: ...
+
+class TickCalibration:
+    """Length of a tick from (ticks, ns) readings."""
+
+    def __init__(self, first: tuple[int, int], second: tuple[int, int]) -> None: ...
+
+    def observe(self, ticks: int, ns: int) -> None: ...
+
+    def ns(self, ticks: int) -> int: ...
+
+    @property
+    def restarts(self) -> int: ...
+
 schema_names: tuple = ...
 
 def counter_descriptions() -> dict:
@@ -303,6 +389,9 @@ class ChannelReader:
 
     def gaps(self) -> list: ...
 
+    def latency(self) -> dict:
+        """What the hops of sampled packets have taken since the start."""
+
     def consumers(self) -> int: ...
 
 class Consumer:
@@ -344,6 +433,16 @@ class Consumer:
     def session(self) -> str: ...
 
     def info(self) -> dict: ...
+
+    def measure_latency(self) -> None: ...
+
+    def latency(self) -> tuple[Histogram, Histogram, int] | None:
+        """
+        (published until handed out, the whole way, samples missed); None: not measured.
+        """
+
+    def skip(self, timeout_s: float) -> None:
+        """Read and drop what comes, spinning, for who only measures."""
 
 class PairConsumer:
     """Follows channels of the same feed as one; see feedhandler.Consumer."""
@@ -431,7 +530,7 @@ class Feed:
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
     """
 
-    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], receive: dict, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0, restart: bool = False) -> None:
+    def __init__(self, *, lines: Sequence[LineSettings], servers: Sequence[tuple[str, int]], receive: dict, session: str, from_beginning: bool, line_down_ns: int, arbitration_ns: int, timeout_ns: int, retries: int, max_outstanding: int, requests_per_s: int, hold_messages: int, directory: str, channel: str, dataset: str, epoch: int, schema_mask: int, depth: int, publisher_id: int, trading_days: Sequence[tuple[int, int]], ring_bytes: int, symbols: Sequence[str], journal_ring_bytes: int = 0, snapshot: tuple[str, int, str, str] | None = None, first_to_apply_offset: int = 0, restart: bool = False, latency_sample_every: int = 0) -> None:
         """
         Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it cannot.
         """

@@ -157,6 +157,12 @@ class Metrics(Table):
     listen: checks.ListenEndpoint = "127.0.0.1:9464"
 
 
+class Latency(Table):
+    """How often a packet's way is measured."""
+
+    sample_every: Annotated[int, Field(ge=0, le=1_000_000_000)] = 256
+
+
 class Config(Table):
     """The whole file."""
 
@@ -168,6 +174,7 @@ class Config(Table):
     journal: Journal = Journal()
     clock: Clock = Clock()
     metrics: Metrics = Metrics()
+    latency: Latency = Latency()
     _file: str = PrivateAttr("")
     _overridden: Mapping[str, str] = PrivateAttr(default_factory=dict)
 

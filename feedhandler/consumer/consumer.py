@@ -10,6 +10,7 @@ from feedhandler import _core
 from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.consumer.batch import Batch
 from feedhandler.consumer.book import Book, make_book
+from feedhandler.consumer.latency import ConsumerLatency
 from feedhandler.consumer.schema import SCHEMA_NAMES, mask_schemas, schema_mask
 from feedhandler.consumer.state import FeedState
 from feedhandler.errors import UsageError
@@ -47,6 +48,7 @@ class Consumer:
         spin_s: float = 50e-6,
         conflate: bool = False,
         takeover_s: float = 0.007,
+        measure_latency: bool = False,
     ) -> None:
         """Attach to a channel given by name or path, or to the channels of a hot pair.
 
@@ -58,6 +60,7 @@ class Consumer:
         only the newest mbp-1 and mbp-10 record; `conflated` counts the others. Where records were overwritten
         before they were read, whole books take their place (action N, flag 32).
         `takeover_s`: for how long one channel of a pair may stand still before the other's word is taken.
+        `measure_latency`: keep how long records took to come here, see `latency`; of a single channel only.
 
         Raises UsageError for a channel, schema or symbol that cannot be, RunError for unreadable files.
         """
@@ -68,6 +71,8 @@ class Consumer:
         for symbol in symbols or ():
             if not 1 <= len(symbol.encode()) <= 8:
                 raise UsageError(f'symbols: "{symbol}": 1 to 8 characters are allowed')
+        if measure_latency and len(folders) > 1:
+            raise UsageError("measure_latency: True; it is measured of a single channel, not of a pair")
         self.channel = "+".join(folder.name for folder in folders)
         self._folders = folders
         spin_ns = int(spin_s * 1e9)
@@ -83,6 +88,8 @@ class Consumer:
                 conflate,
                 int(takeover_s * 1e9),
             )
+        if measure_latency and isinstance(self._core, _core.Consumer):
+            self._core.measure_latency()
 
     def poll(self, timeout_s: float = 0.0, max_bytes: int = 1 << 20) -> list[Batch]:
         """Return the next records as batches in feed order, waiting for at most `timeout_s` seconds.
@@ -143,6 +150,12 @@ class Consumer:
         if not isinstance(self._open, _core.PairConsumer):
             return {}
         return dict(zip(map(str, self._folders), self._open.delivered_from, strict=True))
+
+    @property
+    def latency(self) -> ConsumerLatency | None:
+        """What the records of sampled packets took until `poll` had them; None without `measure_latency`."""
+        measured = self._open.latency() if isinstance(self._open, _core.Consumer) else None
+        return ConsumerLatency(*measured) if measured is not None else None
 
     @property
     def restarts(self) -> int:

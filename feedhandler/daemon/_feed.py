@@ -56,6 +56,7 @@ def make_feed(config: Config, directory: Path, *, restart: bool = False) -> _cor
             snapshot=snapshot_login(config),
             first_to_apply_offset=recovery.snapshot.first_to_apply_offset if recovery.snapshot else 0,
             restart=restart,
+            latency_sample_every=config.latency.sample_every,
         )
     except MemoryError as error:
         raise RunError("not enough memory for the books and buffers of the channel") from error

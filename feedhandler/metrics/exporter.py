@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from feedhandler import _core
@@ -34,7 +34,8 @@ class ChannelCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every counter of `stat --json`; names are `feedhandler_`, group, counter."""
         try:
-            stat = snapshot(open_reader(self._folder))
+            reader = open_reader(self._folder)
+            stat = snapshot(reader)
         except RunError:
             yield _gauge("up", "1 while a daemon writes the channel", {"channel": self._folder.name}, 0)
             return
@@ -74,6 +75,7 @@ class ChannelCollector(Collector):
         for schema, count in stat["records"].items():
             records.add_metric([stat["channel"], schema], count)
         yield records
+        yield from _latency(reader, channel)
         journal = journal_status(self._folder)
         if journal is not None:
             writing = journal["state"] == "writing"
@@ -82,6 +84,40 @@ class ChannelCollector(Collector):
                 counter = CounterMetricFamily(f"feedhandler_journal_{name}", text, labels=["channel"])
                 counter.add_metric([stat["channel"]], journal[name])
                 yield counter
+
+
+LATENCY_BUCKETS_NS = [m * 10**e for e in range(2, 9) for m in (1, 2, 5)]
+"""Upper bounds of the exported buckets: 100 ns to 500 ms."""
+
+
+def _latency(reader: "_core.ChannelReader", channel: dict[str, str]) -> Iterator[Metric]:
+    """Yield what the hops of sampled packets took; a bucket may lack values within 1/32 below its bound."""
+    measured = reader.latency()
+    yield _gauge(
+        "latency_sample_every",
+        "one packet in so many is measured; 0: none",
+        channel,
+        measured["sample_every"],
+    )
+    family = HistogramMetricFamily(
+        "feedhandler_latency_seconds", "what the hops of sampled packets took", labels=["channel", "hop"]
+    )
+    worst = GaugeMetricFamily(
+        "feedhandler_latency_worst_seconds", "the longest since the start", labels=["channel", "hop"]
+    )
+    budget = GaugeMetricFamily(
+        "feedhandler_latency_budget_seconds", "what a hop may take", labels=["channel", "hop"]
+    )
+    for hop, histogram in measured["hops"].items():
+        labels = [channel["channel"], hop]
+        buckets = [(repr(ns / 1e9), float(histogram.at_most(ns))) for ns in LATENCY_BUCKETS_NS]
+        family.add_metric(labels, [*buckets, ("+Inf", float(histogram.count))], histogram.sum_ns / 1e9)
+        worst.add_metric(labels, histogram.worst_ns / 1e9)
+        if limit := _core.latency_hops[hop][1]:
+            budget.add_metric(labels, limit / 1e9)
+    yield family
+    yield worst
+    yield budget
 
 
 def _family(name: str, text: str, counter: str, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:

@@ -261,17 +261,6 @@ def test_speed_paces_by_the_capture_s_own_time(run, tmp_path: Path) -> None:
     assert {k: json.loads(out)[k] for k in repeatable} == {k: fast[k] for k in repeatable}
 
 
-@pytest.mark.parametrize("arguments", [["latency", "xnas-itch"]])
-def test_commands_of_parts_that_are_not_built(run, arguments: list[str]) -> None:
-    """A clear answer and exit status 2; --help works."""
-    status, out, err = run(*arguments)
-    assert (status, out) == (2, "")
-    assert "not in this build" in err
-    status, out, _ = run(arguments[0], "--help")
-    assert status == 0
-    assert "Example" in out
-
-
 def test_help_has_examples(run) -> None:
     """As every command's."""
     status, out, _ = run("replay", "--help")

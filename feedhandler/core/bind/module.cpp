@@ -7,6 +7,7 @@ NB_MODULE(_core, m) {
     fh::bind::register_book(m);
     fh::bind::register_snapshot(m);
     fh::bind::register_pipeline(m);  // takes a type of the one before
+    fh::bind::register_latency(m);
     fh::bind::register_publish(m);
     fh::bind::register_receive(m);
     fh::bind::register_time(m);

@@ -13,6 +13,7 @@ void register_receive(nanobind::module_& m);
 void register_time(nanobind::module_& m);
 void register_replay(nanobind::module_& m);
 void register_pipeline(nanobind::module_& m);
+void register_latency(nanobind::module_& m);
 void register_journal(nanobind::module_& m);
 void register_simulate(nanobind::module_& m);
 void register_snapshot(nanobind::module_& m);

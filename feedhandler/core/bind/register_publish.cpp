@@ -11,6 +11,7 @@
 #include <span>
 
 #include "bind/counter_dict.hpp"
+#include "bind/latency_dict.hpp"
 #include "bind/register.hpp"
 #include "bind/session_text.hpp"
 #include "book/table.hpp"
@@ -138,6 +139,22 @@ GapRecord gap_from_dict(const nb::dict& in) {
             number("recovered_rewind"),
             number("unrecovered"),
             number("requests")};
+}
+
+// As hops_dict(), with what the writer's clock is.
+nb::dict channel_latency(const ChannelReader& reader) {
+    const latency::LatencyPage& page = reader.page().latency;
+    auto hops = std::make_unique<latency::Hops>();
+    reader.read_latency(*hops);
+    nb::dict out = hops_dict(*hops);
+    out["sample_every"] = page.sample_every.load(std::memory_order_relaxed);
+    const bool tsc =
+        page.clock.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(latency::TickSource::tsc);
+    out["clock"] = tsc ? "tsc" : "monotonic";
+    out["ns_per_tick"] = static_cast<double>(page.scale.load(std::memory_order_relaxed)) / 4294967296.0;
+    out["stamp_ns"] = page.stamp_ns.load(std::memory_order_relaxed);
+    out["recalibrated"] = page.recalibrated.load(std::memory_order_relaxed);
+    return out;
 }
 
 // ---- writer
@@ -291,6 +308,7 @@ void register_reader(nb::module_& m) {
         .def("info", &channel_info)
         .def("counters", &channel_counters)
         .def("gaps", &channel_gaps)
+        .def("latency", &channel_latency, "What the hops of sampled packets have taken since the start.")
         .def("consumers",
              [](const ChannelReader& self) { return publish::count_consumers(self.directory()); });
 }
@@ -491,6 +509,20 @@ nb::class_<PythonConsumer<C>> define_consumer(nb::module_& m, const char* name, 
         .def("info", [](const Python& self) { return channel_info(self.consumer.channel()); });
 }
 
+// Looks for Ctrl-C twenty times a second.
+void skip(PythonConsumer<publish::Consumer>& self, double timeout_s) {
+    const std::int64_t end = publish::monotonic_now_ns() + static_cast<std::int64_t>(timeout_s * 1e9);
+    while (publish::monotonic_now_ns() < end) {
+        {
+            const nb::gil_scoped_release nogil;
+            const std::int64_t until = std::min(end, publish::monotonic_now_ns() + 50'000'000);
+            while (publish::monotonic_now_ns() < until)
+                self.consumer.poll([](const RecordHeader&, const std::byte*) {});
+        }
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    }
+}
+
 void register_consumer(nb::module_& m) {
     using One = PythonConsumer<publish::Consumer>;
     using Pair = PythonConsumer<publish::PairConsumer>;
@@ -503,7 +535,19 @@ void register_consumer(nb::module_& m) {
                 make_consumer(self, conflate, schema_mask, symbols, directory, schema_mask, symbols,
                               spinning(spin_ns));
             },
-            "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000, "conflate"_a = false);
+            "directory"_a, "schema_mask"_a, "symbols"_a, "spin_ns"_a = 50'000, "conflate"_a = false)
+        .def("measure_latency", [](One& self) { self.consumer.measure_latency(); })
+        .def(
+            "latency",
+            [](One& self) -> nb::object {
+                const latency::ConsumerMeter* meter = self.consumer.latency();
+                if (meter == nullptr) return nb::none();
+                return nb::make_tuple(latency::Histogram(meter->consume()),
+                                      latency::Histogram(meter->whole()), meter->missed());
+            },
+            nb::sig("def latency(self) -> tuple[Histogram, Histogram, int] | None"),
+            "(published until handed out, the whole way, samples missed); None: not measured.")
+        .def("skip", &skip, "timeout_s"_a, "Read and drop what comes, spinning, for who only measures.");
     define_consumer<publish::PairConsumer>(
         m, "PairConsumer", "Follows channels of the same feed as one; see feedhandler.Consumer.")
         .def(

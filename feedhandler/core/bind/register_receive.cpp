@@ -123,7 +123,7 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
                const std::vector<std::pair<std::int64_t, std::uint32_t>>& trading_days,
                std::uint64_t ring_bytes, const std::vector<std::string>& symbols,
                std::uint64_t journal_ring_bytes, const std::optional<SnapshotText>& snapshot,
-               std::uint64_t first_to_apply_offset, bool restart) {
+               std::uint64_t first_to_apply_offset, bool restart, std::uint32_t latency_sample_every) {
     receive::FeedSettings s;
     s.lines = lines;
     for (const auto& [address, port] : servers) s.servers.push_back({address, port});
@@ -164,6 +164,7 @@ void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& li
     s.normalizer.symbols = symbols;
     s.journal_ring_bytes = journal_ring_bytes;
     s.sequence.restart = restart;
+    s.latency_sample_every = latency_sample_every;
     if (snapshot) {
         const auto& [address, port, username, password] = *snapshot;
         s.snapshot = snapshot::LoaderSettings{address, port, username, password, s.normalizer.limits};
@@ -204,6 +205,7 @@ void register_feed(nb::module_& m) {
              nb::arg("publisher_id"), nb::arg("trading_days"), nb::arg("ring_bytes"), nb::arg("symbols"),
              nb::arg("journal_ring_bytes") = 0, nb::arg("snapshot") = nb::none(),
              nb::arg("first_to_apply_offset") = 0, nb::arg("restart") = false,
+             nb::arg("latency_sample_every") = 0,
              "Join the lines and make the channel. Raises RuntimeError or RunError with the reason when it "
              "cannot.")
         .def("start", &receive::Feed::start, nb::call_guard<nb::gil_scoped_release>(),

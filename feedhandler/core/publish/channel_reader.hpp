@@ -91,6 +91,18 @@ class ChannelReader {
         return false;
     }
 
+    // What the hops of sampled packets have taken so far. Of a writer that died while it added to them: as it
+    // left them.
+    void read_latency(latency::Hops& out) const {
+        const latency::LatencyPage& page = page_->latency;
+        for (int attempt = 0; attempt < 1000; ++attempt) {
+            const std::uint64_t version = page.version.load(std::memory_order_acquire);
+            load_words(&out, &page.hops, sizeof out);
+            std::atomic_thread_fence(std::memory_order_acquire);
+            if (version % 2 == 0 && page.version.load(std::memory_order_relaxed) == version) return;
+        }
+    }
+
     // The newest gap_history holes, oldest first. An entry that the writer died in is left out.
     std::vector<GapRecord> read_gaps() const {
         const std::uint64_t end = page_->gap_count.load(std::memory_order_acquire);

@@ -92,6 +92,7 @@ class ChannelWriter {
     }
 
     RingWriter& ring() { return ring_; }
+    latency::LatencyPage& latency() { return page_->latency; }
     std::span<std::byte> books() { return {books_.data(), books_.size()}; }
     FeedState state() const { return word_state(page_->state.load(std::memory_order_relaxed)); }
 

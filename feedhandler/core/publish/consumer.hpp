@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "../book/table_reader.hpp"
+#include "../latency/consumer_meter.hpp"
 #include "../record/dbn.hpp"
 #include "channel_reader.hpp"
 #include "ring_reader.hpp"
@@ -65,9 +66,12 @@ class Consumer {
             const bool event = header.schema == static_cast<std::uint8_t>(dbn::Schema::event);
             if (!event && !wanted_(symbols(), instrument_of(body))) return;
             if (event && is_trading(body) && !wanted_(symbols(), trading_instrument_of(body))) return;
+            if (meter_ && !event) [[unlikely]]
+                meter_->on_record(header.sequence);
             handler(header, body);
             ++records;
         };
+        if (meter_) meter_->settle();
         if (ring_->poll(filter, max_bytes) == 0 && !channel_->alive()) reattach();
         return records;
     }
@@ -146,6 +150,17 @@ class Consumer {
         return lost;
     }
 
+    // From now on: how long records that were sampled by the daemon ([latency] sample_every) took until
+    // poll() handed them out. Costs a load or two a record.
+    void measure_latency() {
+        if (!meter_) meter_ = std::make_unique<latency::ConsumerMeter>(channel_->page().latency);
+    }
+    // nullptr: it is not measured.
+    const latency::ConsumerMeter* latency() {
+        if (meter_) meter_->settle();
+        return meter_.get();
+    }
+
     static void pause() {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
@@ -176,6 +191,7 @@ class Consumer {
             channel_ = std::move(next);
             ring_.emplace(channel_->ring());
             directory_ = SymbolDirectory();
+            if (meter_) meter_->attach(channel_->page().latency);
             ++restarts_;
         } catch (const ChannelError&) {  // half made, or taken away: still dead, look again
         }
@@ -196,6 +212,7 @@ class Consumer {
     SymbolFilter wanted_;
     std::optional<std::uint32_t> attached_behind_;
     FileDescriptor lock_;
+    std::unique_ptr<latency::ConsumerMeter> meter_;
     std::uint64_t lost_before_ = 0;
     std::uint64_t restarts_ = 0;
     std::int64_t next_look_ns_ = 0;

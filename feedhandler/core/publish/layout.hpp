@@ -1,7 +1,7 @@
-// Layout of a channel's three files in RUNTIME_DIR/NAME/: `channel` (state, counters, gap history), `ring`
-// (records), `books` (one block an instrument). One writer, any number of readers that map read-only. All
-// integers are in host order. Includes are relative here and in all that this header needs: it is installed
-// for C++ consumers.
+// Layout of a channel's three files in RUNTIME_DIR/NAME/: `channel` (state, counters, gap history,
+// latencies), `ring` (records), `books` (one block an instrument). One writer, any number of readers that map
+// read-only. All integers are in host order. Includes are relative here and in all that this header needs: it
+// is installed for C++ consumers.
 #pragma once
 
 #include <pthread.h>
@@ -12,12 +12,13 @@
 #include <cstdint>
 
 #include "../event.hpp"
+#include "../latency/hops.hpp"
 #include "counters.hpp"
 
 namespace fh {
 
 inline constexpr std::size_t cache_line = 64;
-inline constexpr std::uint32_t layout_version = 4;
+inline constexpr std::uint32_t layout_version = 5;
 inline constexpr std::uint64_t channel_magic = 0x314e4e4148434846;  // "FHCHANN1"
 inline constexpr std::uint64_t ring_magic = 0x31474e4952434846;     // "FHCRING1"
 inline constexpr std::uint64_t books_magic = 0x314b4f4f42434846;    // "FHCBOOK1"
@@ -96,6 +97,8 @@ struct alignas(4096) ChannelPage {
 
     alignas(cache_line) std::atomic<std::uint64_t> gap_count;  // holes ever; entry i lies at i % gap_history
     GapSlot gaps[gap_history];
+
+    latency::LatencyPage latency;
 };
 
 // ---- ring

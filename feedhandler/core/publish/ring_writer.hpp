@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 
 #include "../event.hpp"
 #include "../record/dbn.hpp"
@@ -42,7 +43,7 @@ class RingWriter {
         const auto index = static_cast<std::size_t>(schema);
         const std::uint32_t length = sizeof(RecordHeader) + dbn::schema_sizes[index];
         if (position_ + length > intent_) [[unlikely]]
-            announce(length);
+            claim_slowly(length, sequence_low);
         std::byte* record = data_ + (position_ & (capacity_ - 1));
         store_word(record, length | index << 16 | static_cast<std::uint64_t>(state_) << 24 |
                                static_cast<std::uint64_t>(sequence_low) << 32);
@@ -67,6 +68,20 @@ class RingWriter {
     // Stamped into the records from here on.
     void set_state(FeedState state) { state_ = state; }
 
+    // Calls seen(context) when the first record of message `sequence_low` is claimed: its book is whole then.
+    // For who measures: costs nothing while nobody watches, and other claims a call while somebody does.
+    using Seen = void (*)(void* context);
+    void watch(std::uint32_t sequence_low, Seen seen, void* context) {
+        watch_ = {seen, context, intent_, sequence_low, true};
+        intent_ = 0;  // all claims take the slow way
+    }
+    // Was there such a record?
+    bool unwatch() {
+        intent_ = watch_.intent;
+        watch_.on = false;
+        return watch_.seen == nullptr;
+    }
+
     const std::array<std::uint64_t, 8>& records() const {
         return records_;
     }  // claimed so far, by dbn::Schema
@@ -75,10 +90,27 @@ class RingWriter {
   private:
     static constexpr std::size_t prefetch_bytes = 512;
 
+    struct Watch {
+        Seen seen = nullptr;  // nullptr: it was called
+        void* context = nullptr;
+        std::uint64_t intent = 0;
+        std::uint32_t sequence_low = 0;
+        bool on = false;
+    };
+
+    [[gnu::noinline]] void claim_slowly(std::uint32_t length, std::uint32_t sequence_low) {
+        if (!watch_.on) return announce(length);
+        if (sequence_low == watch_.sequence_low && watch_.seen != nullptr)
+            std::exchange(watch_.seen, nullptr)(watch_.context);
+        intent_ = watch_.intent;
+        if (position_ + length > intent_) announce(length);
+        watch_.intent = std::exchange(intent_, 0);
+    }
+
     // Once in ring_step bytes: move the intent, fill the end of the buffer if the record does not fit, leave
     // a checkpoint. ring_step divides the capacity, so a record that would cross the end always comes through
     // here.
-    [[gnu::noinline]] void announce(std::uint32_t length) {
+    void announce(std::uint32_t length) {
         const std::uint64_t offset = position_ & (capacity_ - 1);
         const bool wrap = offset + length > capacity_;
         const std::uint64_t start = wrap ? position_ - offset + capacity_ : position_;
@@ -101,6 +133,7 @@ class RingWriter {
     std::array<std::uint64_t, 8> records_{};
     std::uint32_t schema_mask_;
     FeedState state_ = FeedState::starting;
+    Watch watch_;
 };
 
 }  // namespace fh::publish

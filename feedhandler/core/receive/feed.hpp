@@ -25,6 +25,9 @@
 #include "book/table.hpp"
 #include "event.hpp"
 #include "journal/files.hpp"
+#include "latency/meter.hpp"
+#include "latency/metered.hpp"
+#include "latency/tick_clock.hpp"
 #include "message.hpp"
 #include "pipeline.hpp"
 #include "publish/channel_writer.hpp"
@@ -60,6 +63,7 @@ struct FeedSettings {
     std::vector<TradingDay> trading_days;
     std::uint64_t journal_ring_bytes = 0;              // of the packets for the journal; 0 = there is none
     std::optional<snapshot::LoaderSettings> snapshot;  // where snapshots come from
+    std::uint32_t latency_sample_every = 0;            // one packet in so many is measured; 0 = none
 };
 
 inline std::uint32_t host_address(const std::string& text) {
@@ -82,12 +86,14 @@ inline publish::PacketOrigins origins_of(std::span<const LineSettings> lines,
 // otherwise.
 class Feed {
   public:
-    using Normalizer = record::Normalizer<publish::RingWriter>;
+    using Meter = latency::Meter<latency::TickClock>;
+    using Normalizer = latency::Metered<record::Normalizer<publish::RingWriter>, publish::RingWriter, Meter>;
 
     // Not each turn: consumers read this cache line before they act, and each write takes it from them.
     static constexpr std::int64_t heartbeat_interval_ns = 200'000;
     static constexpr std::int64_t counters_interval_ns = 5'000'000;
     static constexpr std::int64_t kernel_stats_interval_ns = 100'000'000;  // these cost a system call a line
+    static constexpr std::int64_t tick_check_interval_ns = 1'000'000'000;
 
     // Joins the lines, makes the channel's files, takes all memory. Throws when any of it cannot be had.
     explicit Feed(const FeedSettings& settings)
@@ -101,7 +107,8 @@ class Feed {
           memory_locked_(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0),
           channel_(with_books(settings.channel)),
           journal_(journal_files(settings)),
-          normalizer_(channel_.ring(), channel_.books().data(), settings.normalizer),
+          meter_(channel_.latency(), settings.latency_sample_every, latency::TickClock{}),
+          normalizer_(meter_, channel_.ring(), channel_.books().data(), settings.normalizer),
           source_(open_source(settings.lines, settings.receive)),
           requests_(settings.servers),
           pipeline_(settings.sequence, counters_, normalizer_, *this),
@@ -155,6 +162,7 @@ class Feed {
     std::size_t look_ahead(std::span<const Datagram> datagrams) {
         return pipeline_.arbiter().look_ahead(datagrams);
     }
+    void on_poll(std::size_t datagrams) { meter_.dequeued(datagrams); }
     void on_datagram(const Datagram& datagram, std::int64_t now_ns) {
         now_ns_ = now_ns;
         const Datagram d = with_receive_time(datagram, now_ns, clocks_.trust());
@@ -162,6 +170,7 @@ class Feed {
             set_trading_day(now_ns);
         if (d.line < first_server_line) [[likely]] {
             count_time(counters_.lines[d.line], d.timestamp_kind);
+            meter_.next(d);
             if (journal_ != nullptr) journal_->ring().put(d);
             pipeline_.arbiter().on_packet(d.line, d.data, d.length, d.ts_recv_ns, d.timestamp_kind, now_ns);
         } else {
@@ -334,6 +343,11 @@ class Feed {
             kernel_stats_due_ns_ = monotonic_ns + kernel_stats_interval_ns;
         }
         clocks_.take(counters_.clock);
+        if (meter_.on() && monotonic_ns >= tick_check_due_ns_) {
+            meter_.clock().recheck();
+            meter_.show_clock();
+            tick_check_due_ns_ = monotonic_ns + tick_check_interval_ns;
+        }
         std::visit([this](const auto& source) { take_stats(source); }, source_);
         if (now_ns >= day_ends_ns_ && pipeline_.arbiter().lines_down()) pipeline_.arbiter().let_session_go();
         pipeline_.arbiter().refresh_counters();
@@ -384,6 +398,7 @@ class Feed {
     ClockWatch clocks_;
     publish::ChannelWriter channel_;
     std::unique_ptr<journal::JournalFiles> journal_;  // none: no journal is configured
+    Meter meter_;
     Normalizer normalizer_;
     AnySource source_;
     RequestSockets requests_;
@@ -403,6 +418,7 @@ class Feed {
     std::int64_t heartbeat_due_ns_ = 0;
     std::int64_t counters_due_ns_ = 0;
     std::int64_t kernel_stats_due_ns_ = 0;
+    std::int64_t tick_check_due_ns_ = 0;
     std::uint64_t gaps_version_ = 0;
     std::uint64_t gaps_put_ = 0;         // entries the channel has
     std::uint64_t oldest_open_gap_ = 0;  // all before it are closed and put

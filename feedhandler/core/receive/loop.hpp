@@ -15,7 +15,8 @@
 
 namespace fh::receive {
 
-// What the loop drives. All calls come from the receive thread; now_ns is UTC and never decreases.
+// What the loop drives. All calls come from the receive thread; now_ns is UTC and never decreases. A handler
+// may have on_poll(datagrams of the lines) too, called right behind the poll: there it may look at a clock.
 template <class H>
 concept PacketHandler = requires(H handler, const Datagram& datagram, std::int64_t time_ns) {
     handler.on_datagram(datagram, time_ns);
@@ -52,6 +53,7 @@ class ReceiveLoop {
     std::size_t turn() {
         const std::span<Datagram> out(batch_);
         std::size_t count = source_.poll(out);
+        if constexpr (requires { handler_.on_poll(count); }) handler_.on_poll(count);
         count += requests_.poll(out.subspan(count), clock_.now_ns());
         const std::int64_t now_ns = clock_.read();
         for (std::span<Datagram> rest = out.first(count); !rest.empty();) {

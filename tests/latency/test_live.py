@@ -1,0 +1,196 @@
+"""A real daemon on loopback: what it measures of itself, and the command that shows it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedhandler.consumer import Consumer
+from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
+from tests.support.exchange import Exchange, Line, simulated_messages
+from tests.support.multicast import free_ports
+from tests.support.wait import wait_for
+
+HOPS = ("receive", "queue", "decode", "book", "publish")
+
+
+def two_lines() -> list[Line]:
+    ports = free_ports(2)
+    return [Line(name, f"239.198.{os.getpid() % 250}.{n}", next(ports)) for n, name in enumerate("AB", 1)]
+
+
+def latency(daemon: Daemon, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run `feedhandler latency`."""
+    return subprocess.run(
+        [*COMMAND, "latency", "live", "--runtime-dir", str(daemon.runtime_dir), *options],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def table(daemon: Daemon, *options: str) -> dict[str, Any]:
+    """Return what it prints with --json."""
+    done = latency(daemon, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@contextmanager
+def traffic(lines: list[Line], messages: int = 200_000) -> Iterator[Exchange]:
+    """Send messages over the lines, some at a time, until the block is left."""
+    exchange = Exchange(simulated_messages(messages), lines)
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.001) and exchange.next <= messages:
+            exchange.send(16, per_packet=2)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield exchange
+    finally:
+        stop.set()
+        thread.join()
+        exchange.close()
+
+
+@contextmanager
+def measuring(tmp_path: Path, every: int) -> Iterator[tuple[Daemon, Exchange]]:
+    """Run a daemon that measures, with traffic."""
+    lines = two_lines()
+    config = write_config(tmp_path, lines, extra=f"[latency]\nsample_every = {every}\n")
+    with running(config, tmp_path / "run") as daemon, traffic(lines) as exchange:
+        yield daemon, exchange
+
+
+def test_hops_grow_and_add_up(tmp_path: Path) -> None:
+    """Between two looks more was measured; the hops' sums are the sum of the totals, to the nanosecond."""
+    with measuring(tmp_path, 4) as (daemon, _):
+        wait_for(lambda: daemon.reader.latency()["samples"] > 50, "samples")
+        first = daemon.reader.latency()
+        wait_for(lambda: daemon.reader.latency()["samples"] > first["samples"] + 50, "more samples")
+        reader = daemon.reader
+        read = reader.latency()
+        assert read["sample_every"] == 4
+        assert read["kinds"]["kernel"] == read["samples"] == read["hops"]["total"].count
+        hops = read["hops"]
+        assert sum(hops[name].sum_ns for name in HOPS) == hops["total"].sum_ns
+        assert hops["publish"].count > 0.5 * read["samples"]
+        for name in ("receive", "queue", "decode", "book"):
+            assert hops[name].count == read["samples"]
+            assert 0 < hops[name].quantile(0.5) < 10**9, name
+        # One in four of those that delivered: of two lines at most half.
+        packets = sum(line["packets"] for line in reader.counters()["lines"])
+        assert read["samples"] <= packets / 4 + 1
+
+
+def test_the_command_prints_the_table_with_what_a_consumer_adds(tmp_path: Path) -> None:
+    """One JSON object; the consumer's hop is measured by the command itself; the whole way contains it."""
+    with measuring(tmp_path, 2) as (daemon, _):
+        shown = table(daemon, "--seconds", "1")
+        assert list(shown) == ["channel", "state", "sampling", "clock", "hops"]
+        assert list(shown["hops"]) == [*HOPS, "total", "consume", "whole"]
+        assert shown["clock"]["source"] in ("tsc", "monotonic")
+        assert shown["sampling"]["every"] == 2
+        assert shown["sampling"]["stamps"]["kernel"] > 20
+        for name, row in shown["hops"].items():
+            assert row["count"] > 20, name
+            assert row["median_ns"] <= row["p99_ns"] <= row["p999_ns"] <= row["worst_ns"]
+            if row["budget_ns"] is not None:
+                assert row["within_budget"] == (row["p99_ns"] <= row["budget_ns"])
+        assert shown["hops"]["whole"]["mean_ns"] > shown["hops"]["consume"]["mean_ns"]
+        assert [name for name, row in shown["hops"].items() if row["budget_ns"]] == [
+            "receive", "decode", "book", "total",
+        ]  # fmt: skip
+        text = latency(daemon, "--seconds", "0.2").stdout
+        for name in shown["hops"]:
+            assert f"\n{name} " in text
+        assert "one packet in 2" not in text.splitlines()[1]
+        assert "one packet in 2" in text.splitlines()[0]
+
+
+def test_recent_is_only_what_was_measured_meanwhile(tmp_path: Path) -> None:
+    """With the feed silent nothing is, whatever was before."""
+    with measuring(tmp_path, 1) as (daemon, exchange):
+        wait_for(lambda: daemon.reader.latency()["samples"] > 100, "samples")
+        assert table(daemon, "--recent", "--seconds", "0.3")["sampling"]["samples"] > 0
+        exchange.messages = exchange.messages[:1]  # the exchange has no more to send
+        seen = [-1]
+
+        def quiet() -> bool:
+            seen.append(daemon.reader.latency()["samples"])
+            return seen[-1] == seen[-2]
+
+        wait_for(quiet, "silence", interval_s=0.1)
+        shown = table(daemon, "--recent", "--seconds", "0.1")
+        assert shown["sampling"]["samples"] == 0
+        assert shown["hops"]["total"] == {
+            "count": 0, "median_ns": None, "p99_ns": None, "p999_ns": None, "worst_ns": None,
+            "mean_ns": None, "budget_ns": 3000, "within_budget": None,
+        }  # fmt: skip
+        assert table(daemon, "--seconds", "0")["sampling"]["samples"] > 100
+
+
+def test_off_is_said_and_measures_nothing(tmp_path: Path) -> None:
+    """Not a table of zeros."""
+    with measuring(tmp_path, 0) as (daemon, exchange):
+        wait_for(lambda: daemon.reader.next_sequence > 200, "messages")
+        done = latency(daemon, "--seconds", "0.1")
+        assert done.returncode == 0
+        assert "latency is not measured" in done.stdout
+        assert "receive" not in done.stdout
+        shown = table(daemon, "--seconds", "0")
+        assert shown["sampling"]["every"] == shown["sampling"]["samples"] == 0
+        assert exchange.next > 1
+
+
+def test_a_dead_channel_shows_its_last_values(tmp_path: Path) -> None:
+    """On stdout as ever; the exit status is 1."""
+    with measuring(tmp_path, 1) as (daemon, _):
+        wait_for(lambda: daemon.reader.latency()["samples"] > 20, "samples")
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        done = latency(daemon, "--json")
+        assert done.returncode == 1
+        assert "DEAD" in done.stderr
+        shown = json.loads(done.stdout)
+        assert shown["state"] == "DEAD"
+        assert shown["hops"]["total"]["count"] > 20
+        assert shown["hops"]["consume"]["count"] == 0
+
+
+@pytest.mark.parametrize("schemas", [["mbo"], ["mbo", "mbp-1", "trades"]])
+def test_a_consumer_measures_its_own_hop(tmp_path: Path, schemas: list[str]) -> None:
+    """Opt-in; samples are met once, however many records their messages gave."""
+    with measuring(tmp_path, 2) as (daemon, _), contextlib.ExitStack() as consumers:
+        before = daemon.reader.latency()["samples"]
+        careless = consumers.enter_context(Consumer("live", schemas, runtime_dir=daemon.runtime_dir))
+        consumer = consumers.enter_context(
+            Consumer("live", schemas, runtime_dir=daemon.runtime_dir, measure_latency=True)
+        )
+
+        def polled() -> bool:
+            consumer.poll(timeout_s=0.01)
+            measured = consumer.latency
+            return measured is not None and measured.consume.count > 50
+
+        wait_for(polled, "measured records")
+        measured = consumer.latency
+        assert measured is not None
+        made = daemon.reader.latency()["samples"] - before
+        assert 50 < measured.consume.count <= made + 1
+        assert measured.whole.count == measured.consume.count
+        assert measured.whole.sum_ns > measured.consume.sum_ns
+        assert careless.latency is None
