@@ -1,12 +1,15 @@
 """The host's clocks: judged as a pure function of what was read, watched, logged, told to the feed."""
 
+import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dpkt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,6 +33,7 @@ from feedhandler.daemon._clock import (
 from feedhandler.daemon._hardware_clock import Reading
 from tests.support.daemon import Daemon, write_config
 from tests.support.exchange import Exchange, Line, packet, simulated_messages
+from tests.support.journal import journal_files
 from tests.support.multicast import free_port
 from tests.support.wait import wait_for
 
@@ -276,13 +280,13 @@ class Host:
     """A daemon on a host whose kernel says of its clock what the test says."""
 
     def __init__(self, folder: Path) -> None:
-        self.says = folder / "timex.json"
+        self.says, self.packets = folder / "timex.json", folder / "packets"
         self.say(**SYNCHRONISED)
         self.line = Line("A", "239.195.9.1", free_port())
         self.config = write_config(
             folder,
             [self.line],
-            extra="[clock]\ninterval_s = 0.1\n",
+            extra=f'[clock]\ninterval_s = 0.1\n[journal]\ndirectory = "{self.packets}"\ncompress = false\n',
             publish='schemas = ["mbo"]\n',
             recovery="arbitration_ms = 20000\n",  # the late packet comes by the line, whenever that is
         )
@@ -350,6 +354,11 @@ def test_records_are_marked_by_the_clock_at_their_arrival(host: Host) -> None:
     bad_packets = 1 + -(-50 // 8)
     assert (line["bad_times"], line["user_times"]) == (bad_packets, 0)
     exchange.close()
+    wait_for(lambda: host.daemon.stat().get("journal", {}).get("packets") == line["packets"], "the journal")
+    assert host.daemon.stop() == 0
+    [segment] = journal_files(host.packets)
+    kinds = [frame[10] for _, frame in dpkt.pcap.Reader(io.BytesIO(segment.read_bytes()))]
+    assert Counter(kinds) == {2: line["packets"] - bad_packets, 2 | 4: bad_packets}  # and so in the journal
 
 
 def test_alarm_is_in_the_log_and_in_stat(host: Host) -> None:

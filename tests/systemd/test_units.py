@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from feedhandler.daemon._clock import read_timex
 from tests.support.wait import wait_for
 from tests.systemd.conftest import Machine
 
@@ -121,6 +122,16 @@ def test_daemon_runs_with_two_capabilities_and_gets_what_they_are_for(machine: M
     entries = journal(machine, unit)
     assert [entry["buffer_forced"] for entry in entries if entry["event"] == "joined"] == [True]
     assert [entry["memory_locked"] for entry in entries if entry["event"] == "started"] == [True]
+
+
+def test_daemon_may_ask_the_kernel_how_good_the_clock_is(machine: Machine, unit: str) -> None:
+    """A sandbox that forbids it would leave no time trusted; to set the clock stays forbidden."""
+    [entry] = [entry for entry in journal(machine, unit) if entry["event"] == "clock"]
+    assert entry["system"] != "unreadable"
+    timex = read_timex()
+    assert timex is not None
+    assert (entry["system"] == "unsynchronised") == (timex.state == 5)
+    assert "cap_sys_time" not in machine.show(unit, "CapabilityBoundingSet")
 
 
 def journal(machine: Machine, unit: str) -> list[dict]:

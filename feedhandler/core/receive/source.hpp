@@ -20,7 +20,7 @@ struct SourceStats {
     std::uint64_t kernel_drops = 0;                      // datagrams dropped for want of buffer
     std::uint64_t buffer_bytes = 0;                      // receive buffer granted; 0 = unknown
     std::uint32_t napi_id = 0;                           // 0 = busy polling does nothing here
-    TimestampKind timestamp_kind = TimestampKind::none;  // best kind seen so far
+    TimestampKind timestamp_kind = TimestampKind::none;  // of the newest datagram
     bool buffer_forced = false;                          // beyond net.core.rmem_max, by CAP_NET_ADMIN
     bool busy_poll = false;                              // SO_BUSY_POLL granted
     bool prefer_busy_poll = false;                       // SO_PREFER_BUSY_POLL granted
