@@ -67,5 +67,7 @@ def _print_findings(config_file: str, findings: list[Finding]) -> None:
         click.echo(f"{_MARKS[finding.status]}  {finding.check}: {finding.text}")
         if finding.remedy:
             click.echo(f"{'':{len(_MARKS['ok'])}}  -> {finding.remedy}")
+        if finding.show and finding.status != "ok":
+            click.echo(f"{'':{len(_MARKS['ok'])}}     seen by: {finding.show}")
     counts = _summary(findings)
     click.echo(f"{counts['errors']} errors, {counts['warnings']} warnings")

@@ -3,14 +3,14 @@
 Layouts and numbers of the requests: linux/ethtool.h, linux/net_tstamp.h, linux/ptp_clock.h.
 """
 
-import array
 import fcntl
 import os
-import socket
 import struct
 from dataclasses import dataclass
 
-_SIOCETHTOOL, _SIOCSHWTSTAMP, _SIOCGHWTSTAMP = 0x8946, 0x89B0, 0x89B1
+from feedhandler.daemon._device_request import SIOCETHTOOL, device_request
+
+_SIOCSHWTSTAMP, _SIOCGHWTSTAMP = 0x89B0, 0x89B1
 _ETHTOOL_GET_TS_INFO = 0x41
 _TS_INFO = struct.Struct("=IIiI12xI12x")  # cmd, so_timestamping, phc_index, tx_types, rx_filters
 _HWTSTAMP_CONFIG = struct.Struct("=iii")  # flags, tx_type, rx_filter
@@ -83,7 +83,7 @@ def clock_of(device: str) -> int | None:
     info = bytearray(_TS_INFO.size)
     struct.pack_into("=I", info, 0, _ETHTOOL_GET_TS_INFO)
     try:
-        return parse_ts_info(_device_request(device, _SIOCETHTOOL, info))
+        return parse_ts_info(device_request(device, SIOCETHTOOL, info))
     except OSError:
         return None
 
@@ -130,19 +130,10 @@ def ask_for_timestamps(device: str) -> str:
     """
     config = bytearray(_HWTSTAMP_CONFIG.size)
     try:
-        flags, tx_type, rx_filter = _HWTSTAMP_CONFIG.unpack(_device_request(device, _SIOCGHWTSTAMP, config))
+        flags, tx_type, rx_filter = _HWTSTAMP_CONFIG.unpack(device_request(device, _SIOCGHWTSTAMP, config))
         if rx_filter != _HWTSTAMP_FILTER_ALL:
             _HWTSTAMP_CONFIG.pack_into(config, 0, flags, tx_type, _HWTSTAMP_FILTER_ALL)
-            rx_filter = _HWTSTAMP_CONFIG.unpack(_device_request(device, _SIOCSHWTSTAMP, config))[2]
+            rx_filter = _HWTSTAMP_CONFIG.unpack(device_request(device, _SIOCSHWTSTAMP, config))[2]
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "granted" if rx_filter == _HWTSTAMP_FILTER_ALL else f"the device chose filter {rx_filter} instead"
-
-
-def _device_request(device: str, request: int, data: bytearray) -> bytes:
-    """Send `data` to the device's driver and return what it makes of it; OSError when it refuses."""
-    buffer = array.array("B", data)
-    address, _ = buffer.buffer_info()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, request, struct.pack("16sP16x", device.encode(), address))
-    return buffer.tobytes()

@@ -3,7 +3,17 @@
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon import _host_clock, _host_journal, _host_network, _host_system
+from feedhandler.daemon import (
+    _host_clock,
+    _host_cpu,
+    _host_device,
+    _host_directory,
+    _host_interrupts,
+    _host_journal,
+    _host_memory,
+    _host_network,
+    _host_privileges,
+)
 from feedhandler.daemon._finding import Finding
 
 __all__ = ["Finding", "look"]
@@ -16,7 +26,12 @@ def look(config: Config, directory: Path) -> list[Finding]:
     """
     return [
         *_host_network.look(config),
-        *_host_system.look(config, directory),
+        *_host_privileges.look(config),
+        *_host_cpu.look(config),
+        *_host_interrupts.look(config),
+        *_host_device.look(config),
+        *_host_memory.look(config),
+        *_host_directory.look(config, directory),
         *_host_clock.look(config),
         *_host_journal.look(config),
     ]

@@ -21,7 +21,7 @@ from feedhandler.daemon._host_clock import (
 )
 from feedhandler.daemon._host_journal import file_system
 from feedhandler.daemon._host_network import device_of, is_here
-from feedhandler.daemon._host_system import parse_cpus
+from feedhandler.daemon._kernel_files import parse_cpus
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import free_port
 
@@ -230,7 +230,8 @@ def test_device_is_found_by_name_and_by_address(interface: str, device: str | No
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("", set()), ("3", {3}), ("0-2,8", {0, 1, 2, 8}), ("1,4-5", {1, 4, 5})]
+    ("text", "cpus"),
+    [("", set()), ("(null)", set()), ("3", {3}), ("0-2,8", {0, 1, 2, 8}), ("1,4-5", {1, 4, 5})],
 )
 def test_kernel_lists_of_cpus_are_understood(text: str, cpus: set[int]) -> None:
     """As in /sys/devices/system/cpu/isolated."""

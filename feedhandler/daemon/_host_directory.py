@@ -1,0 +1,29 @@
+"""The runtime directory's side of `feedhandler check`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from feedhandler.config import Config
+from feedhandler.daemon._finding import Finding, error, ok
+
+BOOKS_BYTES = 64 << 20
+"""Room for the books file and the channel file, generously; the rest of the channel's memory is the ring."""
+
+
+def look(config: Config, directory: Path) -> Iterator[Finding]:
+    """Yield whether the channel's folder can be made, and whether its memory fits there."""
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        remedy = "choose another by --runtime-dir or $FEEDHANDLER_RUNTIME_DIR, or let systemd make it"
+        yield error("runtime directory", f"{directory} cannot be made or written by this user", remedy)
+        return
+    space = os.statvfs(existing)
+    free, wanted = space.f_bavail * space.f_frsize, (config.publish.ring_mib << 20) + BOOKS_BYTES
+    if free < wanted:
+        text = f"{existing} has {free >> 20} MiB free, the channel needs up to {wanted >> 20}"
+        yield error("runtime directory", text, "a smaller publish.ring_mib, or a larger tmpfs")
+    else:
+        yield ok("runtime directory", f"{directory} can be written, {free >> 20} MiB free")
