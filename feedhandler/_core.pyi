@@ -305,6 +305,24 @@ class ConsumerMeter:
     @property
     def missed(self) -> int: ...
 
+class TickClock:
+    """The clock that the receive thread stamps with."""
+
+    def __init__(self, monotonic: bool = False) -> None:
+        """`monotonic`: as where there is no time stamp counter to trust."""
+
+    def ticks(self) -> int: ...
+
+    def ns(self, ticks: int) -> int: ...
+
+    def recheck(self) -> None: ...
+
+    @property
+    def stamp_ns(self) -> int: ...
+
+    @property
+    def recalibrated(self) -> int: ...
+
 class TickCalibration:
     """Length of a tick from (ticks, ns) readings."""
 

@@ -1,6 +1,8 @@
 """The latency budget as a picture; needs matplotlib."""
 
 import importlib.util
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from feedhandler import _core
 
 FORMATS = (".png", ".svg", ".pdf")
+BINS_A_DECADE = 12
 
 
 def check(file: str) -> None:
@@ -19,6 +22,21 @@ def check(file: str) -> None:
         raise UsageError(f'--plot: "{file}": {", ".join(FORMATS)} are allowed')
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f'--plot: "{file}": needs matplotlib: pip install "feedhandler[plots]"')
+
+
+def bins(histogram: "_core.Histogram") -> tuple[list[float], list[int]]:
+    """Return edges, BINS_A_DECADE apart and the counts between them.
+
+    Fewer than the histogram has: a counter that advances in steps of many nanoseconds would show as a comb.
+    """
+    buckets = histogram.buckets()
+    step = BINS_A_DECADE
+    places = [math.floor(step * math.log10(max(ns, 1)) + 1e-9) for ns, _ in buckets]
+    first, last = min(places), max(places)
+    counts = [0] * (last - first + 1)
+    for place, (_, count) in zip(places, buckets, strict=True):
+        counts[place - first] += count
+    return [10 ** (place / step) for place in range(first, last + 2)], counts
 
 
 def draw(path: Path, table: dict[str, Any], histograms: dict[str, "_core.Histogram"]) -> None:
@@ -34,13 +52,12 @@ def draw(path: Path, table: dict[str, Any], histograms: dict[str, "_core.Histogr
     )
     for axis, name in zip(axes[:, 0], shown, strict=False):
         row = table["hops"][name]
-        lowest = [max(ns, 1) for ns, _ in histograms[name].buckets()]
-        counts = [count for _, count in histograms[name].buckets()]
-        over = [row["budget_ns"] is not None and ns > row["budget_ns"] for ns in lowest]
+        edges, counts = bins(histograms[name])
+        over = [row["budget_ns"] is not None and edge >= row["budget_ns"] for edge in edges[:-1]]
         axis.bar(
-            lowest,
+            edges[:-1],
             counts,
-            width=[max(1, ns / 32) for ns in lowest],
+            width=[right - left for left, right in pairwise(edges)],
             align="edge",
             color=["tab:red" if is_over else "tab:blue" for is_over in over],
         )
@@ -52,14 +69,15 @@ def draw(path: Path, table: dict[str, Any], histograms: dict[str, "_core.Histogr
         if row["budget_ns"]:
             axis.axvline(row["budget_ns"], color="tab:green", linewidth=1.5)
         words = f"median {duration(row['median_ns'])}, 99 % {duration(row['p99_ns'])}"
-        axis.text(0.99, 0.8, words, transform=axis.transAxes, ha="right", va="top", fontsize=8)
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(0.99, 0.85, words, transform=axis.transAxes, ha="right", va="top", fontsize=8, bbox=white)
     sampling = table["sampling"]
     figure.suptitle(
         f"{table['channel']}: one packet in {sampling['every']}, {sampling['samples']:,} samples; "
         "line: median, dots: 99 %, green: budget",
         fontsize=10,
     )
-    axes[-1, 0].set_xlabel("nanoseconds")
+    axes[-1, 0].xaxis.set_major_formatter(lambda ns, _: duration(ns))
     figure.tight_layout()
     try:
         figure.savefig(path, dpi=120)

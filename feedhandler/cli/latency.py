@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,8 @@ def command(
             raise dead(table["channel"])
         if not watch:
             return
+        if not seconds:
+            time.sleep(1.0)
 
 
 def _consumer(folder: Path) -> "_core.Consumer":

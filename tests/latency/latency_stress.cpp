@@ -15,7 +15,7 @@ namespace {
 
 using namespace fh;
 
-constexpr std::uint64_t samples = 100'000;
+constexpr std::uint64_t samples = 30'000;
 std::atomic<std::uint64_t> written{0};  // what a ring's tail is to its readers
 std::atomic<int> failures{0};
 std::atomic<int> ready{0};

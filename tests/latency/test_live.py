@@ -4,13 +4,17 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from feedhandler.consumer import Consumer
@@ -46,14 +50,20 @@ def table(daemon: Daemon, *options: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@cache
+def day() -> list[bytes]:
+    """Return what the exchange has to send; at 16 messages a millisecond enough for seconds."""
+    return simulated_messages(100_000)
+
+
 @contextmanager
-def traffic(lines: list[Line], messages: int = 200_000) -> Iterator[Exchange]:
+def traffic(lines: list[Line]) -> Iterator[Exchange]:
     """Send messages over the lines, some at a time, until the block is left."""
-    exchange = Exchange(simulated_messages(messages), lines)
+    exchange = Exchange(day(), lines)
     stop = threading.Event()
 
     def send() -> None:
-        while not stop.wait(0.001) and exchange.next <= messages:
+        while not stop.wait(0.001) and exchange.next <= len(day()):
             exchange.send(16, per_packet=2)
 
     thread = threading.Thread(target=send)
@@ -194,3 +204,104 @@ def test_a_consumer_measures_its_own_hop(tmp_path: Path, schemas: list[str]) -> 
         assert measured.whole.count == measured.consume.count
         assert measured.whole.sum_ns > measured.consume.sum_ns
         assert careless.latency is None
+
+
+def test_a_measured_feed_publishes_what_an_unmeasured_one_does(tmp_path: Path) -> None:
+    """With every packet followed, through the end of the ring: the same records in the same order."""
+    streams = []
+    for every in (0, 1):
+        lines = two_lines()
+        extra = f"[latency]\nsample_every = {every}\n"
+        publish = 'schemas = ["mbo", "mbp-1", "trades"]\nring_mib = 1\n'
+        config = write_config(tmp_path, lines, extra=extra, publish=publish)
+        with (
+            running(config, tmp_path / "run") as daemon,
+            Consumer("live", runtime_dir=daemon.runtime_dir) as consumer,
+        ):
+            exchange = Exchange(simulated_messages(20_000), lines)
+            records = []
+            while exchange.next <= len(exchange.messages):
+                exchange.send(500)
+                wait_for(lambda: daemon.reader.next_sequence == exchange.next, "all that was sent")  # noqa: B023
+                records += [
+                    (batch.schema, batch.state, record)
+                    for batch in consumer.poll()
+                    for record in remove_receive_time(batch.records)
+                ]
+            exchange.close()
+            assert consumer.lost == 0
+            assert sum(len(record) for _, _, record in records) > 1 << 20, "the ring never came round"
+            assert (daemon.reader.latency()["samples"] > 1000) == bool(every)
+            streams.append(records)
+    assert streams[0] == streams[1]
+
+
+def remove_receive_time(records: np.ndarray) -> list[bytes]:
+    """Return the records as bytes; when they came is all that may differ."""
+    plain = records.copy()
+    for name in ("ts_recv", "ts_in_delta"):
+        if name in (plain.dtype.names or ()):
+            plain[name] = 0
+    return [record.tobytes() for record in plain]
+
+
+def test_it_is_drawn_into_a_file(tmp_path: Path) -> None:
+    """As a picture that is one, of the size that seven hops take."""
+    with measuring(tmp_path, 2) as (daemon, _):
+        path = tmp_path / "latency.png"
+        done = latency(daemon, "--seconds", "0.3", "--plot", str(path))
+        assert done.returncode == 0, done.stderr
+        picture = path.read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert struct.unpack(">II", picture[16:24]) == (1080, 1176)
+
+
+def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
+    """Said before anything is measured: a wrong ending, no matplotlib, a folder that is not there."""
+    with measuring(tmp_path, 2) as (daemon, _):
+        wrong = latency(daemon, "--plot", "latency.txt")
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert wrong.stderr == '--plot: "latency.txt": .png, .svg, .pdf are allowed\n'
+        code = (
+            "import sys, importlib.util as u; find = u.find_spec\n"
+            "u.find_spec = lambda name, *rest: None if name == 'matplotlib' else find(name, *rest)\n"
+            "from feedhandler.cli import main; main()"
+        )
+        command = [sys.executable, "-c", code, "latency", "live", "--runtime-dir", str(daemon.runtime_dir)]
+        missing = subprocess.run(
+            [*command, "--plot", "x.png"], env=environment(), capture_output=True, text=True, check=False
+        )
+        assert (missing.returncode, missing.stdout) == (2, "")
+        assert missing.stderr == '--plot: "x.png": needs matplotlib: pip install "feedhandler[plots]"\n'
+        nowhere = latency(daemon, "--seconds", "0", "--plot", str(tmp_path / "nowhere" / "x.png"))
+        assert nowhere.returncode == 1
+        assert "No such file or directory" in nowhere.stderr
+
+
+def test_watching_ends_when_interrupted(tmp_path: Path) -> None:
+    """One object each time; then exit status 130 within a second."""
+    with measuring(tmp_path, 2) as (daemon, _):
+        process = subprocess.Popen(
+            [
+                *COMMAND,
+                "latency",
+                "live",
+                "--watch",
+                "--json",
+                "--seconds",
+                "0.2",
+                "--runtime-dir",
+                str(daemon.runtime_dir),
+            ],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        counts = [json.loads(process.stdout.readline())["hops"]["consume"]["count"] for _ in range(3)]
+        assert counts == sorted(counts)
+        assert counts[0] < counts[2]
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=5) == 130
+        process.stdout.close()

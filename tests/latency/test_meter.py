@@ -1,5 +1,7 @@
 """The account of hops, with a clock that the test owns."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,3 +195,19 @@ def test_calibration_ignores_readings_too_near_to_say_anything() -> None:
     calibration.observe(25_260_000, 10_100_000)
     assert calibration.restarts == 0
     assert abs(calibration.ns(2_500_000) - 1_000_000) <= 1
+
+
+@pytest.mark.parametrize("monotonic", [False, True])
+def test_ticks_measure_what_the_system_clock_measures(monotonic: bool) -> None:
+    """By the time stamp counter, and where there is none to trust; before a re-check and after it."""
+    clock = _core.TickClock(monotonic)
+    for _ in range(2):
+        began_ns, began = time.monotonic_ns(), clock.ticks()
+        while time.monotonic_ns() < began_ns + 20_000_000:
+            pass
+        inside = clock.ns(clock.ticks() - began)
+        outside = time.monotonic_ns() - began_ns
+        assert 19_900_000 < inside <= outside * 1.001
+        clock.recheck()
+    assert clock.recalibrated == 0
+    assert clock.stamp_ns < 1000

@@ -7,10 +7,17 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from feedhandler import _core
+from feedhandler.metrics.exporter import ChannelCollector
 from tests.support.channels import make_channel
+from tests.support.daemon import running, write_config
+from tests.support.exchange import Exchange, Line, simulated_messages
+from tests.support.multicast import free_ports
+from tests.support.wait import wait_for
 
 
 def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path) -> None:
@@ -56,6 +63,44 @@ def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=10) == 0
     process.stderr.close()
+
+
+def test_latencies_are_a_histogram_by_hop(tmp_path: Path) -> None:
+    """Of a real daemon: cumulative buckets that end at the count, sums that add up, budgets beside them."""
+    port = next(free_ports(1))
+    line = Line("A", f"239.199.{os.getpid() % 250}.1", port)
+    config = write_config(tmp_path, [line], extra="[latency]\nsample_every = 2\n")
+    exchange = Exchange(simulated_messages(2000), [line])
+    with running(config, tmp_path / "run") as daemon:
+        while daemon.reader.latency()["samples"] < 50:
+            exchange.send(8, per_packet=1)
+        wait_for(lambda: daemon.reader.next_sequence == exchange.next, "all messages")
+        registry = CollectorRegistry()
+        registry.register(ChannelCollector(daemon.runtime_dir / "live"))
+        text = generate_latest(registry).decode()
+        read = daemon.reader.latency()
+    exchange.close()
+    samples = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("feedhandler_latency")
+    ]
+    values = {(name, labels.get("hop"), labels.get("le")): value for name, labels, value in samples}
+    assert values["feedhandler_latency_sample_every", None, None] == 2
+    hops = ("receive", "queue", "decode", "book", "publish", "total")
+    for hop in hops:
+        histogram = read["hops"][hop]
+        buckets = [v for (name, h, _), v in values.items() if name.endswith("_bucket") and h == hop]
+        assert len(buckets) == 22
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == values["feedhandler_latency_seconds_count", hop, None] == histogram.count
+        assert values["feedhandler_latency_seconds_sum", hop, None] == pytest.approx(histogram.sum_ns / 1e9)
+        assert values["feedhandler_latency_worst_seconds", hop, None] == histogram.worst_ns / 1e9
+    sums = [values["feedhandler_latency_seconds_sum", hop, None] for hop in hops]
+    assert sum(sums[:-1]) == pytest.approx(sums[-1])
+    budget = {h: v for (name, h, _), v in values.items() if name == "feedhandler_latency_budget_seconds"}
+    assert budget == {"receive": 1e-6, "decode": 1e-6, "book": 1e-6, "total": 3e-6}
 
 
 def _scrape(url: str) -> tuple[dict[tuple[str, ...], float], dict[str, str]]:

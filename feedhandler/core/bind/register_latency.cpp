@@ -129,6 +129,25 @@ void register_latency(nb::module_& m) {
         .def_prop_ro("whole", [](const latency::ConsumerMeter& self) { return Histogram(self.whole()); })
         .def_prop_ro("missed", &latency::ConsumerMeter::missed);
 
+    nb::class_<latency::TickClock>(m, "TickClock", "The clock that the receive thread stamps with.")
+        .def(
+            "__init__",
+            [](latency::TickClock* self, bool monotonic) {
+                new (self) latency::TickClock(monotonic ? latency::TickSource::monotonic
+                                                        : latency::best_tick_source());
+            },
+            "monotonic"_a = false, "`monotonic`: as where there is no time stamp counter to trust.")
+        .def("ticks", &latency::TickClock::ticks)
+        .def(
+            "ns",
+            [](const latency::TickClock& self, std::uint64_t ticks) {
+                return latency::to_ns(ticks, self.scale());
+            },
+            "ticks"_a)
+        .def("recheck", &latency::TickClock::recheck)
+        .def_prop_ro("stamp_ns", &latency::TickClock::stamp_ns)
+        .def_prop_ro("recalibrated", &latency::TickClock::recalibrated);
+
     nb::class_<latency::Calibration>(m, "TickCalibration", "Length of a tick from (ticks, ns) readings.")
         .def(
             "__init__",
