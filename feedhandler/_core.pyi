@@ -618,6 +618,11 @@ class Feed:
     def granted(self, line: int) -> dict:
         """What the kernel granted to a line; ask before start()."""
 
+def limit_capabilities(kept: int) -> None:
+    """
+    Take from all threads of this process, for good, the capabilities that are not bits of `kept`. Raises RuntimeError when that cannot be had.
+    """
+
 class FeedClock:
     """UTC ns from given readings of the two clocks; never runs backwards."""
 

@@ -1,6 +1,5 @@
 """The daemon's main thread: it supervises; the feed itself runs on the receive thread."""
 
-import ctypes
 import os
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from feedhandler.daemon._hardware_clock import ask_for_timestamps
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
 from feedhandler.daemon._placement import hold_idle_latency, make_way, spread
+from feedhandler.daemon._privileges import drop_privileges
 from feedhandler.daemon._realtime import Demotion
 from feedhandler.daemon._restart import Restart
 from feedhandler.daemon._threads import receive_thread
@@ -26,7 +26,6 @@ from feedhandler.errors import RunError
 from feedhandler.stop import Stop, StopSignal
 
 TICK_S = 0.1
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 STOP_TIMEOUT_MS = 500
 
 
@@ -50,8 +49,8 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     clock.tick()
     feed.start()
     spread(config.receive.cpu, usable)
+    drop_privileges(log, feed)
     restart.begin(feed)
-    _keep_privileges_from_helpers()
     children, journal = _children_of(config, directory, log), _journal_of(config, directory, log)
     journal.may_start = restart.journal_is_free
     _log_started(log, feed, config, directory)
@@ -104,11 +103,6 @@ def _stop(
 
 
 _STARTED_S = time.monotonic()
-
-
-def _keep_privileges_from_helpers() -> None:
-    """Take the ambient capabilities from what this thread executes; they have done their work."""
-    ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from feedhandler.daemon._clock import read_timex
+from tests.support.capabilities import mask
 from tests.support.wait import wait_for
 from tests.systemd.conftest import Machine
 
@@ -112,16 +113,31 @@ def test_consumers_need_the_group_and_nothing_else(machine: Machine, unit: str) 
     assert refused == ""
 
 
-def test_daemon_runs_with_two_capabilities_and_gets_what_they_are_for(machine: Machine, unit: str) -> None:
-    """NET_ADMIN and IPC_LOCK, no other: the buffer is forced, the memory locked."""
-    status = machine.run("cat", f"/proc/{machine.show(unit, 'MainPID')}/status")
-    net_admin, ipc_lock = 1 << 12, 1 << 14
-    for kind in ("CapBnd", "CapPrm", "CapEff"):
-        assert int(re.search(rf"{kind}:\s+(\w+)", status)[1], 16) == net_admin | ipc_lock
+def test_daemon_starts_with_two_capabilities_and_gets_what_they_are_for(machine: Machine, unit: str) -> None:
+    """NET_ADMIN and IPC_LOCK, no other: the buffer is forced, the memory locked; then it gives them up."""
+    pid = machine.show(unit, "MainPID")
+    status = machine.run("cat", f"/proc/{pid}/status")
+    assert int(re.search(r"CapBnd:\s+(\w+)", status)[1], 16) == mask(["net_admin", "ipc_lock"])
     assert int(re.search(r"VmLck:\s+(\d+)", status)[1]) > 0
     entries = journal(machine, unit)
     assert [entry["buffer_forced"] for entry in entries if entry["event"] == "joined"] == [True]
     assert [entry["memory_locked"] for entry in entries if entry["event"] == "started"] == [True]
+    assert [entry for entry in entries if entry["event"] == "capabilities kept"] == []
+    for sets in capabilities_of_threads(machine, pid):
+        assert (sets["Prm"], sets["Eff"]) == (kept(machine, pid),) * 2
+
+
+def capabilities_of_threads(machine: Machine, pid: str) -> list[dict[str, int]]:
+    """Return the capability sets (Prm, Eff, Bnd...) of each thread of a process."""
+    text = machine.run("sh", "-c", f"cat /proc/{pid}/task/*/status")
+    threads = [re.findall(r"Cap(\w+):\s+(\w+)", one) for one in text.split("Name:")[1:]]
+    return [{kind: int(value, 16) for kind, value in sets} for sets in threads]
+
+
+def kept(machine: Machine, pid: str) -> int:
+    """Return what a daemon may keep: IPC_LOCK, where memory that is locked has a limit."""
+    limits = machine.run("cat", f"/proc/{pid}/limits")
+    return 0 if re.search(r"Max locked memory\s+unlimited", limits) else mask(["ipc_lock"])
 
 
 def test_daemon_may_ask_the_kernel_how_good_the_clock_is(machine: Machine, unit: str) -> None:

@@ -13,6 +13,7 @@
 #include "bind/receive_settings.hpp"
 #include "bind/register.hpp"
 #include "bind/session_text.hpp"
+#include "receive/capabilities.hpp"
 #include "receive/clock.hpp"
 #include "receive/device_lines.hpp"
 #include "receive/feed.hpp"
@@ -307,6 +308,10 @@ void register_receive(nb::module_& m) {
         .def_prop_ro("counters", &FrameLines::counters);
 
     register_feed(m);
+    m.def("limit_capabilities", &receive::limit_capabilities, nb::arg("kept"),
+          nb::call_guard<nb::gil_scoped_release>(),
+          "Take from all threads of this process, for good, the capabilities that are not bits of `kept`. "
+          "Raises RuntimeError when that cannot be had.");
 
     nb::class_<receive::FeedClock>(m, "FeedClock",
                                    "UTC ns from given readings of the two clocks; never runs backwards.")

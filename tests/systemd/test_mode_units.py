@@ -1,0 +1,91 @@
+"""The drop-ins of the receive modes under the real systemd: enough, and no more than documented."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.capabilities import mask
+from tests.support.wait import wait_for
+from tests.systemd.conftest import ROOT, Machine
+from tests.systemd.test_units import CONFIG, capabilities_of_threads, journal, kept, send, stat
+
+CAPABILITIES = {"packet": ("net_raw",)}
+"""Of each mode that has a drop-in, what it cannot do without."""
+
+MODES = sorted(CAPABILITIES)
+PORT = 26481
+
+
+class Unit:
+    """An instance with the drop-in of a mode."""
+
+    def __init__(self, machine: Machine, mode: str) -> None:
+        self.machine, self.mode = machine, mode
+        self.name, self.channel = f"feedhandler@{mode}.service", mode
+        config = CONFIG.format(port=PORT).replace('listen = ""', 'listen = "127.0.0.1:26482"')
+        config = config.replace("spin = false", f'spin = false\nmode = "{mode}"')
+        self.machine.write(
+            f"/etc/feedhandler/{mode}.toml", config.replace("port =", 'interface = "lo"\nport =')
+        )
+        self.use((ROOT / "systemd" / f"mode-{mode}.conf").read_text())
+
+    def use(self, drop_in: str) -> None:
+        """Take this for the drop-in."""
+        self.machine.write(f"/etc/systemd/system/{self.name}.d/mode.conf", drop_in)
+        self.machine.run("systemctl", "daemon-reload")
+
+    def start(self) -> str:
+        """Start it; return its state."""
+        self.machine.run("systemctl", "start", self.name, check=False)
+        return self.machine.show(self.name, "ActiveState")
+
+    def close(self) -> None:
+        """Forget it."""
+        self.machine.run("systemctl", "stop", self.name)
+        self.machine.run("systemctl", "reset-failed", self.name, check=False)
+        self.machine.run("rm", "-r", f"/etc/systemd/system/{self.name}.d")
+        self.machine.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture(params=MODES)
+def unit(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Unit]:
+    """Each mode that has a drop-in."""
+    made = Unit(machine, request.param)
+    yield made
+    made.close()
+
+
+def test_mode_receives_and_gives_its_capabilities_up(unit: Unit) -> None:
+    """Ready, messages in the books; no thread has what only the start needed, no helper anything."""
+    machine = unit.machine
+    assert unit.start() == "active", machine.run("journalctl", "-u", unit.name, "-o", "cat")
+    send(machine, 1, 500, port=PORT)
+    wait_for(lambda: stat(machine, unit.channel)["messages"] == 500, "500 messages", interval_s=0.2)
+    pid = machine.show(unit.name, "MainPID")
+    for sets in capabilities_of_threads(machine, pid):
+        assert (sets["Prm"], sets["Eff"]) == (kept(machine, pid),) * 2
+        assert sets["Bnd"] == mask([*CAPABILITIES[unit.mode], "ipc_lock"])
+    entries = journal(machine, unit.name)
+    assert [entry for entry in entries if entry["event"] == "capabilities kept"] == []
+    assert [entry["memory_locked"] for entry in entries if entry["event"] == "started"] == [True]
+    helper = next(entry["pid"] for entry in entries if entry["event"] == "helper started")
+    assert {sets["Prm"] for sets in capabilities_of_threads(machine, str(helper))} == {0}
+
+
+def test_nothing_of_the_drop_in_can_be_left_out(unit: Unit) -> None:
+    """Without each of its capabilities the unit fails, and its log names the one that is missing."""
+    whole = (ROOT / "systemd" / f"mode-{unit.mode}.conf").read_text()
+    for name in CAPABILITIES[unit.mode]:
+        missing = f"CAP_{name.upper()}"
+        unit.use(whole.replace(f"{missing} ", ""))
+        assert unit.start() != "active"
+        assert f"needs {missing}" in unit.machine.run("journalctl", "-u", unit.name, "-o", "cat")
+        unit.machine.run("systemctl", "stop", unit.name)
+        unit.machine.run("systemctl", "reset-failed", unit.name, check=False)
+
+
+def test_unit_stays_hardened(unit: Unit) -> None:
+    """`systemd-analyze security` still rates the exposure as OK."""
+    rating = unit.machine.run("systemd-analyze", "security", "--no-pager", unit.name).strip().splitlines()[-1]
+    assert float(re.search(r": ([0-9.]+) ", rating)[1]) <= 2.5, rating
