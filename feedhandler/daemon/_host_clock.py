@@ -1,10 +1,11 @@
 """The clocks' side of `feedhandler check`: are times in records UTC, how fine are they, who sees to that?"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon._clock import ClockReader, Health, devices_of
+from feedhandler.daemon._clock import UNKNOWN_NS, ClockReader, Health, devices_of
 from feedhandler.daemon._finding import Finding, ok, warning
 from feedhandler.daemon._hardware_clock import Reading
 
@@ -12,19 +13,24 @@ DISCIPLINES = ("chronyd", "ntpd", "ptp4l", "phc2sys", "sfptpd", "systemd-timesyn
 """Names of processes that set clocks, cut to the kernel's 15 characters."""
 
 _SECOND_NS = 1_000_000_000
+_SOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+_GETRES = 'python3 -c "import time; print(time.clock_getres(time.CLOCK_REALTIME))"'
 
 
 def look(config: Config) -> Iterator[Finding]:
     """Yield what is found of the clocks."""
     reader = ClockReader(config)
     health = reader.look()
-    yield judge_system(health, config.clock.max_divergence_us, disciplines(_processes()))
-    yield judge_granularity(health.granularity_ns, config.clock.granularity_us)
-    yield _clock_source()
+    system = judge_system(health, config.clock.max_divergence_us, disciplines(_processes()))
+    yield replace(system, show="adjtimex --print; of its discipline: chronyc tracking, pmc, timedatectl")
+    granularity = judge_granularity(health.granularity_ns, config.clock.granularity_us)
+    yield replace(granularity, show=_GETRES)
+    yield replace(_clock_source(), show=f"cat {_SOURCE}")
     readings = reader.read_devices()
     for device in devices_of(config):
         index, reading = reader.indices.get(device), readings.get(device)
-        yield judge_device(config, device, index, reading, health.tai_offset_s)
+        finding = judge_device(config, device, index, reading, health.tai_offset_s)
+        yield replace(finding, show=f"ethtool -T {device}; phc_ctl {device} cmp")
 
 
 def judge_system(health: Health, limit_us: float, disciplined_by: str) -> Finding:
@@ -42,7 +48,7 @@ def judge_system(health: Health, limit_us: float, disciplined_by: str) -> Findin
             remedy += "; in a container: on its host"
         return warning("clock", f"is not synchronised{by}: receive times are not to be trusted", remedy)
     bound = f"at most {health.maximum_error_ns / 1e6:.3f} ms"
-    if health.system == "unknown":
+    if health.divergence_ns >= UNKNOWN_NS:
         text = (
             f"is synchronised{by}, {bound} from UTC; nobody says how far it is, {limit_us:g} us are allowed"
         )
@@ -64,7 +70,7 @@ def judge_granularity(found_ns: int, limit_us: float) -> Finding:
 
 def _clock_source() -> Finding:
     try:
-        source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource").read_text().strip()
+        source = Path(_SOURCE).read_text().strip()
     except OSError:
         return warning("clock.source", "cannot be read", "mount /sys")
     return judge_source(source)
