@@ -543,6 +543,16 @@ class FrameLines:
     @property
     def counters(self) -> dict: ...
 
+class XdpFilter:
+    """The filter of mode "xdp" for one device, loaded but not attached."""
+
+    def __init__(self, lines: Sequence[LineSettings], largest_frame: int) -> None: ...
+
+    def run(self, frame: bytes) -> int:
+        """
+        What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.
+        """
+
 class Feed:
     """
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.

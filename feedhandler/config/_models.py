@@ -19,7 +19,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _no_repeats(values: Sequence[str]) -> None:
+def _no_repeats(values: Sequence[object]) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f'has "{value}" twice')
@@ -52,6 +52,29 @@ class Packet(Table):
     ring_mib: Annotated[int, Field(ge=1, le=4095)] = 16
 
 
+class Xdp(Table):
+    """What `receive.mode = "xdp"` asks for."""
+
+    attach: Literal["auto", "native", "generic"] = "auto"
+    zero_copy: Literal["auto", "on", "off"] = "auto"
+    frames: Annotated[int, Field(ge=64, le=1 << 20)] = 4096
+    busy_poll: bool = True
+    queues: list[Annotated[int, Field(ge=0, le=1023)]] = []
+
+    @field_validator("frames")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("is not a power of two")
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _each_once(cls, value: list[int]) -> list[int]:
+        _no_repeats(value)
+        return value
+
+
 class Receive(Table):
     """The receive thread: how datagrams come in, where it runs."""
 
@@ -66,6 +89,7 @@ class Receive(Table):
     hardware_timestamps: bool = False
     hardware_clock: Literal["tai", "utc"] = "tai"
     packet: Packet = Packet()
+    xdp: Xdp = Xdp()
 
 
 class Server(Table):

@@ -16,7 +16,8 @@ WANTED_BUFFER = 64 << 20
 """Bytes asked for per line, as in core/receive/multicast.hpp. The kernel reports twice what it grants."""
 
 _MODE_REMEDIES = {
-    "packet": "give CAP_NET_RAW, as docs/receive-modes.md says, or a smaller receive.packet.ring_mib"
+    "packet": "give CAP_NET_RAW, as docs/receive-modes.md says, or a smaller receive.packet.ring_mib",
+    "xdp": "give what docs/receive-modes.md lists: capabilities, memory that may be locked, a free device",
 }
 """By receive mode, when its sources cannot be opened."""
 

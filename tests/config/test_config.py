@@ -184,6 +184,12 @@ def test_wrong_value_is_named_with_its_key(tmp_path: Path, old: str, new: str, m
             'line[1].name: "A" is the name of line[0] already',
         ),
         (
+            "[receive.xdp]\nframes = 1000\n",
+            "receive.xdp.frames: 1000 is not a power of two",
+        ),
+        ("[receive.xdp]\nframes = 32\n", "receive.xdp.frames: 32 is less than 64"),
+        ("[receive.xdp]\nqueues = [1, 1]\n", 'receive.xdp.queues: [1, 1] has "1" twice'),
+        (
             '[[line]]\nname = "B"\ngroup = "10.0.0.1"\nport = 1\n',
             'line[1].group: "10.0.0.1" is not an IPv4 multicast address',
         ),
@@ -208,8 +214,8 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
     ("text", "message"),
     [
         (
-            DOCUMENTED.replace('mode = "socket"', 'mode = "xdp"'),
-            'receive.mode: "xdp" is not in this build; "socket", "packet" are',
+            DOCUMENTED.replace('mode = "socket"', 'mode = "dpdk"'),
+            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp" are',
         ),
     ],
 )
@@ -316,7 +322,7 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
             "names a whole entry of line; name one of its keys: name, group, port, interface, source",
         ),
         ("LINE__0__PORT", "0", "line[0].port: 0 is not a port (1 to 65535)"),
-        ("RECEIVE__MODE", "xdp", 'receive.mode: "xdp" is not in this build; "socket", "packet" are'),
+        ("RECEIVE__MODE", "dpdk", 'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp" are'),
         (
             "PUBLISH__SYMBOLS",
             '["AAPL", ""]',

@@ -150,7 +150,7 @@ def test_daemon_gives_up_what_only_its_start_needed(site: Site) -> None:
 
 def test_daemon_without_the_helpful_ones_works_and_says_what_it_lacks(site: Site) -> None:
     """Memory is not locked, the buffer no larger than net.core.rmem_max allows; nothing is left to keep."""
-    with site.run(site.mode.capabilities, "prlimit", "--memlock=65536") as daemon:
+    with site.run(site.mode.capabilities, "prlimit", f"--memlock={site.mode.locked_bytes}") as daemon:
         joined = next(entry for entry in daemon.log() if entry["event"] == "joined")
         assert joined["buffer_forced"] is False
         assert [e["memory_locked"] for e in daemon.log() if e["event"] == "started"] == [False]

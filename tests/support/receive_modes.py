@@ -58,6 +58,8 @@ class Mode:
     """Settings that remove what was left behind."""
     capabilities: tuple[str, ...] = ()
     """All that it needs."""
+    locked_bytes: int = 1 << 16
+    """RLIMIT_MEMLOCK that it needs with `settings`; all of a user's processes share it."""
 
 
 CASES = (
@@ -91,4 +93,18 @@ PACKET = Mode(
     capabilities=("net_raw",),
 )
 
-MODES = [SOCKET, PACKET]
+XDP = Mode(
+    "xdp",
+    settings=lambda _: {"mode": "xdp"},
+    fate=dict.fromkeys(CASES, NOWHERE)
+    | dict.fromkeys(("fragment", "options"), "delivered+by_kernel")
+    | {"other sender": "other_traffic", "bad checksum": "bad_checksums"},
+    small=lambda _: {"mode": "xdp", "xdp": {"frames": 64}},
+    large=lambda _: {"mode": "xdp", "xdp": {"frames": 32768}},
+    time_kind="none",
+    refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
+    capabilities=("net_raw", "net_admin", "bpf"),
+    locked_bytes=64 << 20,
+)
+
+MODES = [SOCKET, PACKET, XDP]

@@ -159,7 +159,7 @@ class Program:
         out["stats"] = [self.source.stats(line) for line in range(len(self.got))]
         print(json.dumps(out), flush=True)
         self.got = [[] for _ in self.got]
-        self.times = []
+        self.times, self.kinds = [], set()
 
 
 if __name__ == "__main__":

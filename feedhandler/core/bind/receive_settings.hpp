@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <string>
 
@@ -24,6 +25,14 @@ inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
     if (table.contains("packet")) {
         const auto packet = nanobind::cast<nanobind::dict>(table["packet"]);
         take(packet, "ring_mib", out.packet.ring_mib);
+    }
+    if (table.contains("xdp")) {
+        const auto xdp = nanobind::cast<nanobind::dict>(table["xdp"]);
+        take(xdp, "attach", out.xdp.attach);
+        take(xdp, "zero_copy", out.xdp.zero_copy);
+        take(xdp, "frames", out.xdp.frames);
+        take(xdp, "busy_poll", out.xdp.busy_poll);
+        take(xdp, "queues", out.xdp.queues);
     }
     return out;
 }

@@ -37,6 +37,12 @@ nb::dict stats_dict(const receive::SourceStats& stats) {
     out["timestamp_kind"] = kind_name(stats.timestamp_kind);
     out["busy_poll"] = stats.busy_poll;
     out["prefer_busy_poll"] = stats.prefer_busy_poll;
+    if (stats.queues != 0) {
+        out["attached"] = stats.attached;
+        out["queues"] = stats.queues;
+        out["zero_copy"] = stats.zero_copy;
+        out["huge_pages"] = stats.huge_pages;
+    }
     return out;
 }
 
@@ -111,6 +117,32 @@ class FrameLines {
 
 // Address, port, user name, password.
 using SnapshotText = std::tuple<std::string, std::uint16_t, std::string, std::string>;
+
+// The filter of mode "xdp" for one device, for tests: what the kernel makes of it, frame by frame.
+class XdpFilter {
+  public:
+    XdpFilter(const std::vector<receive::LineSettings>& lines, std::size_t largest_frame)
+        : socket_(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0)),
+          filter_(table_of(lines), largest_frame, 1, "the filter") {
+        receive::xdp::need(filter_.redirect(0, socket_.get()), "the filter", "its socket");
+    }
+    int run(const nb::bytes& frame) const {
+        const int verdict = receive::xdp::test_run(
+            filter_.program(), {reinterpret_cast<const std::uint8_t*>(frame.c_str()), frame.size()});
+        receive::xdp::need(verdict >= 0, "the filter", "BPF_PROG_TEST_RUN");
+        return verdict;
+    }
+
+  private:
+    static receive::LineTable table_of(const std::vector<receive::LineSettings>& lines) {
+        receive::LineTable out;
+        for (std::size_t i = 0; i < lines.size(); ++i) out.add(static_cast<std::uint16_t>(i), lines[i]);
+        return out;
+    }
+
+    receive::Descriptor socket_;
+    receive::xdp::Filter filter_;
+};
 
 // The settings come one by one by keyword: what is missing or misspelt is an error.
 void init_feed(receive::Feed* self, const std::vector<receive::LineSettings>& lines,
@@ -306,6 +338,13 @@ void register_receive(nb::module_& m) {
         .def("take", &FrameLines::take, nb::arg("frame"), nb::arg("intact") = false,
              "(line, payload), or None: then a counter says why. `intact`: the checksums were looked at.")
         .def_prop_ro("counters", &FrameLines::counters);
+
+    nb::class_<XdpFilter>(m, "XdpFilter",
+                          "The filter of mode \"xdp\" for one device, loaded but not attached.")
+        .def(nb::init<const std::vector<receive::LineSettings>&, std::size_t>(), nb::arg("lines"),
+             nb::arg("largest_frame"))
+        .def("run", &XdpFilter::run, nb::arg("frame"),
+             "What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.");
 
     register_feed(m);
     m.def("limit_capabilities", &receive::limit_capabilities, nb::arg("kept"),

@@ -10,6 +10,7 @@
 #include "receive/packet_source.hpp"
 #include "receive/socket.hpp"
 #include "receive/source.hpp"
+#include "receive/xdp/source.hpp"
 
 namespace fh::receive {
 
@@ -17,14 +18,17 @@ struct ReceiveSettings {
     std::string mode = "socket";
     bool spin = true;  // false: block in the kernel when nothing comes
     PacketSettings packet;
+    XdpSettings xdp;
 };
 
-using AnySource = std::variant<SocketSource, PacketSource>;
+using AnySource = std::variant<SocketSource, PacketSource, XdpSource>;
 
 // Joins the lines. Throws when they cannot be had that way.
 inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveSettings& settings) {
     if (settings.mode == "socket") return AnySource(std::in_place_type<SocketSource>, lines, settings.spin);
     if (settings.mode == "packet") return AnySource(std::in_place_type<PacketSource>, lines, settings.packet);
+    if (settings.mode == "xdp")
+        return AnySource(std::in_place_type<XdpSource>, lines, settings.xdp, settings.spin);
     throw std::invalid_argument("receive.mode: \"" + settings.mode + "\" is not in this build");
 }
 

@@ -24,6 +24,10 @@ struct SourceStats {
     bool buffer_forced = false;                          // beyond net.core.rmem_max, by CAP_NET_ADMIN
     bool busy_poll = false;                              // SO_BUSY_POLL granted
     bool prefer_busy_poll = false;                       // SO_PREFER_BUSY_POLL granted
+    const char* attached = "";                           // XDP program: "native", "generic"; "" = none
+    std::uint32_t queues = 0;                            // of the device that are read past the kernel
+    bool zero_copy = false;                              // the device writes to our memory
+    bool huge_pages = false;                             // that memory lies in huge pages
 };
 
 // poll() never blocks. It returns how many datagrams it put into `out`; their memory is valid until the next

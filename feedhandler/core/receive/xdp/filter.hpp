@@ -1,0 +1,154 @@
+// The program that the driver runs on each frame: those of the lines go to our socket, everything else to
+// the kernel.
+#pragma once
+
+#include <arpa/inet.h>
+#include <linux/bpf.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "receive/device_lines.hpp"
+#include "receive/xdp/bpf.hpp"
+#include "receive/xdp/refuse.hpp"
+
+namespace fh::receive::xdp {
+
+inline constexpr const char* program_name_here = "fh_lines";
+
+// As it stands in the frame. A hash map compares all bytes of a key: there is no padding.
+struct LineKey {
+    std::uint32_t group;  // network order
+    std::uint16_t port;   // network order
+    std::uint16_t zero = 0;
+};
+static_assert(sizeof(LineKey) == 8);
+
+namespace detail {
+
+enum Register : std::uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, frame_pointer };
+
+// Just enough of an assembler; each jump goes to the end, where the frame is passed to the kernel.
+class Assembler {
+  public:
+    void move(Register to, Register from) { put(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
+    void set(Register to, std::int32_t value) { put(BPF_ALU64 | BPF_MOV | BPF_K, to, r0, 0, value); }
+    void add(Register to, std::int32_t value) { put(BPF_ALU64 | BPF_ADD | BPF_K, to, r0, 0, value); }
+    void keep_bits(Register of, std::int32_t bits) { put(BPF_ALU64 | BPF_AND | BPF_K, of, r0, 0, bits); }
+    void load(std::uint8_t size, Register to, Register at, std::size_t offset) {
+        put(BPF_LDX | BPF_MEM | size, to, at, static_cast<std::int16_t>(offset), 0);
+    }
+    void store_word(std::int16_t stack_offset, Register from) {
+        put(BPF_STX | BPF_MEM | BPF_W, frame_pointer, from, stack_offset, 0);
+    }
+    void load_map(Register to, int map) {  // takes two places
+        put(BPF_LD | BPF_IMM | BPF_DW, to, static_cast<Register>(BPF_PSEUDO_MAP_FD), 0, map);
+        put(0, r0, r0, 0, 0);
+    }
+    void call(bpf_func_id helper) { put(BPF_JMP | BPF_CALL, r0, r0, 0, helper); }
+    void leave() { put(BPF_JMP | BPF_EXIT, r0, r0, 0, 0); }
+
+    void pass_if_greater(Register a, Register b) { jump(BPF_JGT | BPF_X, a, b, 0); }
+    void pass_if_equal(Register a, std::int32_t value) { jump(BPF_JEQ | BPF_K, a, r0, value); }
+    void pass_if_not(Register a, std::int32_t value) { jump(BPF_JNE | BPF_K, a, r0, value); }
+
+    std::vector<bpf_insn> finish() && {
+        for (const std::size_t at : jumps_) code_[at].off = static_cast<std::int16_t>(code_.size() - at - 1);
+        set(r0, XDP_PASS);
+        leave();
+        return std::move(code_);
+    }
+
+  private:
+    void put(unsigned code, Register to, Register from, std::int16_t offset, std::int32_t value) {
+        bpf_insn made{};
+        made.code = static_cast<std::uint8_t>(code);
+        made.dst_reg = to & 0xF;
+        made.src_reg = from & 0xF;
+        made.off = offset;
+        made.imm = value;
+        code_.push_back(made);
+    }
+    void jump(unsigned kind, Register a, Register b, std::int32_t value) {
+        jumps_.push_back(code_.size());
+        put(BPF_JMP | kind, a, b, 0, value);
+    }
+
+    std::vector<bpf_insn> code_;
+    std::vector<std::size_t> jumps_;
+};
+
+// `largest_frame`: what a buffer of ours holds; a larger one is the kernel's, which delivers it too.
+inline std::vector<bpf_insn> assemble(int lines, int sockets, std::size_t largest_frame) {
+    constexpr std::size_t ip = 14, udp = ip + 20, payload = udp + 8;
+    Assembler code;
+    code.move(r6, r1);  // calls destroy r1 to r5
+    code.load(BPF_W, r2, r1, offsetof(xdp_md, data));
+    code.load(BPF_W, r3, r1, offsetof(xdp_md, data_end));
+    code.move(r4, r2);
+    code.add(r4, payload);
+    code.pass_if_greater(r4, r3);  // too short for the headers; from here on they may be read
+    code.move(r4, r2);
+    code.add(r4, static_cast<std::int32_t>(largest_frame));
+    code.pass_if_greater(r3, r4);
+    code.load(BPF_H, r4, r2, 12);         // all values are in network order
+    code.pass_if_not(r4, htons(0x0800));  // not IPv4, or tagged
+    code.load(BPF_B, r4, r2, ip);
+    code.pass_if_not(r4, 0x45);  // options: the kernel knows them
+    code.load(BPF_H, r4, r2, ip + 6);
+    code.keep_bits(r4, htons(0x3FFF));
+    code.pass_if_not(r4, 0);  // fragments: the kernel puts them together
+    code.load(BPF_B, r4, r2, ip + 9);
+    code.pass_if_not(r4, IPPROTO_UDP);
+    code.load(BPF_W, r4, r2, ip + 16);
+    code.store_word(-8, r4);
+    code.load(BPF_H, r4, r2, udp + 2);
+    code.store_word(-4, r4);  // the port, and zeros behind it: all of the key is written
+    code.load_map(r1, lines);
+    code.move(r2, frame_pointer);
+    code.add(r2, -8);
+    code.call(BPF_FUNC_map_lookup_elem);
+    code.pass_if_equal(r0, 0);  // of no line
+    code.load_map(r1, sockets);
+    code.load(BPF_W, r2, r6, offsetof(xdp_md, rx_queue_index));
+    code.set(r3, XDP_PASS);  // when there is no socket on the queue
+    code.call(BPF_FUNC_redirect_map);
+    code.leave();
+    return std::move(code).finish();
+}
+
+}  // namespace detail
+
+// The program and its maps, of one device; attached to nothing yet.
+class Filter {
+  public:
+    Filter(const LineTable& lines, std::size_t largest_frame, unsigned queues, const std::string& what)
+        : lines_(create_map(BPF_MAP_TYPE_HASH, sizeof(LineKey), sizeof(std::uint32_t), max_lines)) {
+        need(lines_.get() >= 0, what, "map of the lines");
+        sockets_ = create_map(BPF_MAP_TYPE_XSKMAP, sizeof(std::uint32_t), sizeof(std::uint32_t), queues);
+        need(sockets_.get() >= 0, what, "map of the sockets");
+        for (const LineTable::Entry& line : lines.entries()) {
+            const LineKey key{htonl(line.group), htons(line.port)};
+            const std::uint32_t present = 1;
+            need(set_in_map(lines_.get(), &key, &present), what, "map of the lines");
+        }
+        const auto code = detail::assemble(lines_.get(), sockets_.get(), largest_frame);
+        program_ = load_program(code, program_name_here);
+        need(program_.get() >= 0, what, "loading the filter");
+    }
+
+    int program() const { return program_.get(); }
+    // From now on the lines' frames of this queue go to the socket.
+    bool redirect(std::uint32_t queue, int socket) { return set_in_map(sockets_.get(), &queue, &socket); }
+
+  private:
+    Descriptor lines_;
+    Descriptor sockets_;
+    Descriptor program_;
+};
+
+}  // namespace fh::receive::xdp
