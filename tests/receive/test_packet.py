@@ -11,7 +11,7 @@ import pytest
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import Sender
 from tests.support.netns import Veth, inside, veth_pair
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, digest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
 
@@ -99,6 +99,21 @@ def test_jumbo_frames_fit_and_those_of_a_raised_mtu_are_counted(pair: Veth, send
             assert {name: n for name, n in answer["counters"].items() if n} == {"bad_frames": 1}
     finally:
         set_mtu(pair, 1500)
+
+
+def test_datagrams_of_this_host_are_taken_once(pair: Veth) -> None:
+    """On the loopback device each passes twice, out and in; what goes out by another did not come in."""
+    with inside(pair.receiver):
+        senders = [Sender("127.0.0.1"), Sender(pair.receiver_address)]
+    lines = [("A", GROUP, PORT, "127.0.0.1", ""), ("B", GROUP, PORT, pair.receiver_device, "")]
+    with Receiver(lines, SETTINGS, prefix=pair.inside(pair.receiver)) as running:
+        for i in range(10):
+            senders[1].send(b"out", GROUP, PORT)
+            senders[0].send(b"%d" % i, GROUP, PORT)
+        answer = running.until((0, b"9"))
+        assert answer["got"] == [[digest(b"%d" % i) for i in range(10)], []]
+    for sender in senders:
+        sender.close()
 
 
 def test_net_raw_is_all_it_needs(pair: Veth, sender: Sender) -> None:
