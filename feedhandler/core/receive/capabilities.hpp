@@ -1,7 +1,6 @@
 // Takes from every thread of the process the capabilities that only its set-up needed.
 #pragma once
 
-#include <dirent.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -64,12 +64,9 @@ inline CapabilityMask permitted(const std::string& thread) {
 
 inline std::vector<pid_t> threads_beyond(CapabilityMask kept) {
     std::vector<pid_t> out;
-    const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc/self/task"), &closedir);
-    if (!folder) throw std::system_error(errno, std::generic_category(), "/proc/self/task");
-    while (const dirent* entry = readdir(folder.get())) {
-        const std::string name = entry->d_name;
-        if (name[0] != '.' && (permitted(name) & ~kept) != 0)
-            out.push_back(static_cast<pid_t>(std::stol(name)));
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+        const std::string name = thread.path().filename();
+        if ((permitted(name) & ~kept) != 0) out.push_back(static_cast<pid_t>(std::stol(name)));
     }
     return out;
 }
