@@ -101,7 +101,7 @@ def judge_device(
             check, "has no clock of its own, hardware_timestamps = true asks for its times", remedy
         )
     if reading is None:
-        remedy = f"let this user read /dev/ptp{index} (a udev rule; DeviceAllow= in the unit)"
+        remedy = f"let this user read /dev/ptp{index} (udev rule and drop-in: docs/time.md)"
         return warning(check, f"/dev/ptp{index} cannot be read: hardware times are not trusted", remedy)
     scale = config.receive.hardware_clock
     if scale == "tai" and tai_offset_s == 0:

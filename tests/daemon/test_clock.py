@@ -1,7 +1,9 @@
 """The host's clocks: judged as a pure function of what was read, watched, logged, told to the feed."""
 
+import errno
 import io
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -379,8 +381,11 @@ def test_alarm_is_in_the_log_and_in_stat(host: Host) -> None:
 def test_this_machines_clock_is_told_at_the_start(tmp_path: Path) -> None:
     """The real kernel's answer, whatever it is: logged once at the start, and in the counters at once."""
     line = Line("A", "239.195.9.2", free_port())
-    daemon = Daemon(write_config(tmp_path, [line]), tmp_path / "run").wait_ready()
+    config = write_config(tmp_path, [line], receive="hardware_timestamps = true\n")
+    daemon = Daemon(config, tmp_path / "run").wait_ready()
     try:
+        [asked] = [entry for entry in daemon.log() if entry["event"] == "hardware_timestamps"]
+        assert (asked["device"], asked["answer"]) == ("lo", os.strerror(errno.EOPNOTSUPP))  # and it runs
         [entry] = [entry for entry in daemon.log() if entry["event"] == "clock"]
         assert entry["system"] in ("ok", "unknown", "coarse", "diverges", "unsynchronised", "unreadable")
         assert entry["level"] == ("info" if entry["system"] == "ok" else "warning")

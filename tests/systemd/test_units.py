@@ -10,7 +10,7 @@ import pytest
 from feedhandler.daemon._clock import read_timex
 from tests.support.capabilities import mask
 from tests.support.wait import wait_for
-from tests.systemd.conftest import Machine
+from tests.systemd.conftest import ROOT, Machine
 
 CONFIG = """\
 [channel]
@@ -148,6 +148,26 @@ def test_daemon_may_ask_the_kernel_how_good_the_clock_is(machine: Machine, unit:
     assert timex is not None
     assert (entry["system"] == "unsynchronised") == (timex.state == 5)
     assert "cap_sys_time" not in machine.show(unit, "CapabilityBoundingSet")
+
+
+def test_drop_in_for_the_cards_clock_lets_the_daemon_read_no_other_device(
+    machine: Machine, unit: str
+) -> None:
+    """It starts, as hardened as before but for that; no clock is here that it could open."""
+    folder = f"/etc/systemd/system/{unit}.d"
+    machine.write(f"{folder}/hardware-clock.conf", (ROOT / "systemd" / "hardware-clock.conf").read_text())
+    try:
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "restart", unit)
+        assert machine.show(unit, "ActiveState") == "active"
+        assert machine.show(unit, "DevicePolicy") == "closed"
+        assert machine.show(unit, "DeviceAllow") == "char-ptp r"
+        assert machine.show(unit, "PrivateDevices") == "no"
+        rating = machine.run("systemd-analyze", "security", "--no-pager", unit).strip().splitlines()[-1]
+        assert float(re.search(r": ([0-9.]+) ", rating)[1]) <= 2.5, rating
+    finally:
+        machine.run("rm", "-r", folder)
+        machine.run("systemctl", "daemon-reload")
 
 
 def journal(machine: Machine, unit: str) -> list[dict]:
