@@ -104,7 +104,7 @@ XDP = Mode(
     time_kind="none",
     refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
     capabilities=("net_raw", "net_admin", "bpf"),
-    locked_bytes=64 << 20,
+    locked_bytes=8 << 20,
 )
 
 MODES = [SOCKET, PACKET, XDP]

@@ -10,7 +10,7 @@ from tests.support.wait import wait_for
 from tests.systemd.conftest import ROOT, Machine
 from tests.systemd.test_units import CONFIG, capabilities_of_threads, journal, kept, send, stat
 
-CAPABILITIES = {"packet": ("net_raw",)}
+CAPABILITIES = {"packet": ("net_raw",), "xdp": ("net_raw", "net_admin", "bpf")}
 """Of each mode that has a drop-in, what it cannot do without."""
 
 MODES = sorted(CAPABILITIES)

@@ -7,10 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "receive/device_lines.hpp"
 #include "receive/multicast.hpp"
@@ -78,6 +80,18 @@ struct QueueSettings {
     bool busy_poll = false;
 };
 
+// The kernel clears up after an ended process a little later than it ends: queue and locked memory may still
+// be the predecessor's.
+template <class Attempt>
+bool patiently(int taken, Attempt attempt) {
+    using Clock = std::chrono::steady_clock;
+    for (const auto deadline = Clock::now() + std::chrono::seconds(1);;) {
+        if (attempt()) return true;
+        if (errno != taken || Clock::now() >= deadline) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
 class Queue {
   public:
     Queue(const QueueSettings& settings, const std::string& what)
@@ -136,7 +150,7 @@ class Queue {
         memory.addr = reinterpret_cast<std::uintptr_t>(umem_.data());
         memory.len = umem_.bytes();
         memory.chunk_size = static_cast<std::uint32_t>(umem_.frame_bytes());
-        const bool ok = set_option(fd(), SOL_XDP, XDP_UMEM_REG, memory);
+        const bool ok = patiently(ENOBUFS, [&] { return set_option(fd(), SOL_XDP, XDP_UMEM_REG, memory); });
         const std::string size = std::to_string(umem_.bytes() >> 10) + " KiB for frames";
         need(ok, what,
              errno == ENOBUFS ? size +
@@ -175,7 +189,9 @@ class Queue {
         address.sxdp_ifindex = settings.device;
         address.sxdp_queue_id = settings.queue;
         address.sxdp_flags = static_cast<std::uint16_t>(settings.bind_flags | XDP_USE_NEED_WAKEUP);
-        const bool ok = ::bind(fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+        const bool ok = patiently(EBUSY, [&] {
+            return ::bind(fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+        });
         const std::string queue = "queue " + std::to_string(settings.queue);
         need(ok, what,
              errno == EBUSY                        ? queue + " has a socket of another process"
