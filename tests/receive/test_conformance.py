@@ -149,6 +149,7 @@ def test_everything_is_delivered_once_and_in_order(lab: Lab) -> None:
     assert got == sent
     assert all(count == 0 for name, count in moved(before, answer).items() if name != "other_traffic")
     assert all(stats["kernel_drops"] == 0 for stats in answer["stats"])
+    assert all(lab.mode.granted.items() <= stats.items() for stats in answer["stats"])
 
 
 def test_one_group_on_two_devices_is_two_lines(lab: Lab) -> None:

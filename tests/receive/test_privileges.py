@@ -4,9 +4,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from tests.support.daemon import Daemon, write_config
 from tests.support.exchange import Exchange, Line, simulated_messages
 from tests.support.multicast import Sender
 from tests.support.netns import Veth, inside, veth_pair
-from tests.support.receive_modes import MODES, Mode
+from tests.support.receive_modes import MODES, Mode, as_toml
 from tests.support.receiver import Receiver
 from tests.support.wait import wait_for
 
@@ -70,23 +69,8 @@ def test_documented_capabilities_are_enough(pair: Veth, mode: Mode) -> None:
 def test_each_missing_capability_is_named(pair: Veth, mode: Mode, missing: str) -> None:
     """With all but one it does not start; one line says which, in which mode and for which device."""
     line = receiver(pair, mode, [one for one in mode.capabilities if one != missing]).failure()
-    assert line.startswith(f'RuntimeError: receive.mode "{mode.name}" on {pair.receiver_device}: ')
+    assert line.startswith(f'RuntimeError: receive.mode "{mode.setting}" on {pair.receiver_device}: ')
     assert f"CAP_{missing.upper()}" in line
-
-
-def toml_of(table: Mapping[str, Any]) -> str:
-    """Return the settings of a mode as the lines of [receive], its own table last."""
-    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    text = [f"{key} = {toml_value(value)}" for key, value in plain.items()]
-    for name in table.keys() - plain.keys():
-        text.append(f"[receive.{name}]")
-        text += [f"{key} = {toml_value(value)}" for key, value in table[name].items()]
-    return "\n".join(text) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """Return a value as TOML has it."""
-    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
 class Site:
@@ -101,7 +85,7 @@ class Site:
             folder,
             [line],
             interface=pair.receiver_device,
-            receive=toml_of(mode.settings([pair.receiver_device])),
+            receive=as_toml(mode.settings([pair.receiver_device])),
         )
 
     @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Settings = Callable[[Sequence[str]], dict[str, Any]]
@@ -50,6 +50,8 @@ class Mode:
     past_kernel: bool = True
     """Frames are taken before the kernel's IP stack: drops are the device's."""
     time_kind: str = "kernel"
+    granted: Mapping[str, Any] = field(default_factory=dict)
+    """What `stats` says that it got."""
     refused: str = ""
     """What a second process on the device is told, as a regular expression; empty: it is not refused."""
     left_behind: str = ""
@@ -60,6 +62,11 @@ class Mode:
     """All that it needs."""
     locked_bytes: int = 1 << 16
     """RLIMIT_MEMLOCK that it needs with `settings`; all of a user's processes share it."""
+
+    @property
+    def setting(self) -> str:
+        """`receive.mode`; several modes here may be one there."""
+        return str(self.settings(["lo"])["mode"])
 
 
 CASES = (
@@ -102,9 +109,28 @@ XDP = Mode(
     small=lambda _: {"mode": "xdp", "xdp": {"frames": 64}},
     large=lambda _: {"mode": "xdp", "xdp": {"frames": 32768}},
     time_kind="none",
+    granted={"attached": "native"},
     refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
     capabilities=("net_raw", "net_admin", "bpf"),
     locked_bytes=8 << 20,
 )
 
-MODES = [SOCKET, PACKET, XDP]
+
+def _generic(settings: Settings) -> Settings:
+    def made(devices: Sequence[str]) -> dict[str, Any]:
+        table = settings(devices)
+        return table | {"xdp": table.get("xdp", {}) | {"attach": "generic"}}
+
+    return made
+
+
+XDP_GENERIC = replace(
+    XDP,
+    name="xdp-generic",
+    settings=_generic(XDP.settings),
+    small=_generic(XDP.small),
+    large=_generic(XDP.large),
+    granted={"attached": "generic"},
+)
+
+MODES = [SOCKET, PACKET, XDP, XDP_GENERIC]
