@@ -633,6 +633,14 @@ def limit_capabilities(kept: int) -> None:
     Take from all threads of this process, for good, the capabilities that are not bits of `kept`. Raises RuntimeError when that cannot be had.
     """
 
+def onload_present() -> bool:
+    """
+    Is Onload's library in this process? That does not say that it accelerates any socket.
+    """
+
+def why_not_accelerated() -> str:
+    """Why a line in receive mode onload that is not accelerated is not."""
+
 class FeedClock:
     """UTC ns from given readings of the two clocks; never runs backwards."""
 

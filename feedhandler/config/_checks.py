@@ -140,6 +140,20 @@ def optional_zmq_endpoint(value: str) -> str:
     return zmq_endpoint(value) if value else value
 
 
+def onload_stack(value: str) -> str:
+    """Accept "" or what Onload takes for a stack's name beside its own suffix: up to 8 characters."""
+    if value and (not _NAME.fullmatch(value) or len(value) > 8):
+        raise ValueError(f"is not a name for a stack (up to 8 {_NAME_RULE})")
+    return value
+
+
+def onload_profile(value: str) -> str:
+    """Accept "" or names or files of profiles, with commas between them."""
+    if value and not re.fullmatch(r"[A-Za-z0-9_./-]+(,[A-Za-z0-9_./-]+)*", value):
+        raise ValueError('is not a profile of Onload (as in "latency" or "latency,mine")')
+    return value
+
+
 def power_of_two(value: int) -> int:
     """Accept a power of two."""
     if value & (value - 1):
@@ -160,5 +174,7 @@ ListenEndpoint = Annotated[str, AfterValidator(listen_endpoint)]
 Network = Annotated[str, AfterValidator(network)]
 ZmqEndpoint = Annotated[str, AfterValidator(zmq_endpoint)]
 OptionalZmqEndpoint = Annotated[str, AfterValidator(optional_zmq_endpoint)]
+OnloadStack = Annotated[str, AfterValidator(onload_stack)]
+OnloadProfile = Annotated[str, AfterValidator(onload_profile)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 RingMib = Annotated[int, Field(ge=1, le=65536), AfterValidator(power_of_two)]

@@ -118,7 +118,7 @@ def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
-_MODES_HERE = ("socket", "packet", "xdp")
+_MODES_HERE = ("socket", "packet", "xdp", "onload")
 
 
 def _not_in_this_build(config: Config) -> list[tuple[str, str]]:

@@ -75,6 +75,17 @@ class Xdp(Table):
         return value
 
 
+class Onload(Table):
+    """What `receive.mode = "onload"` asks for."""
+
+    require: bool = True
+    launch: bool = False
+    launcher: Annotated[str, Field(min_length=1)] = "onload"
+    profile: checks.OnloadProfile = "latency"
+    stack: checks.OnloadStack = ""
+    zero_copy: bool = False
+
+
 class Receive(Table):
     """The receive thread: how datagrams come in, where it runs."""
 
@@ -90,6 +101,7 @@ class Receive(Table):
     hardware_clock: Literal["tai", "utc"] = "tai"
     packet: Packet = Packet()
     xdp: Xdp = Xdp()
+    onload: Onload = Onload()
 
 
 class Server(Table):

@@ -30,7 +30,7 @@ def look(config: Config) -> Iterator[Finding]:
     devices = [device_of(line.interface) for line in config.line]
     for index, (line, device) in enumerate(zip(config.line, devices, strict=True)):
         yield from _line(f"line[{index}]", line, device, config)
-    if config.receive.mode != "socket" and None not in devices:
+    if config.receive.mode not in ("socket", "onload") and None not in devices:
         yield _mode(config)
     for index, server in enumerate(config.recovery.server):
         yield _server(f"recovery.server[{index}]", *server.host_port)

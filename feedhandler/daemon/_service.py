@@ -17,6 +17,7 @@ from feedhandler.daemon._feed import check_host, make_feed
 from feedhandler.daemon._hardware_clock import ask_for_timestamps
 from feedhandler.daemon._log import open_log
 from feedhandler.daemon._notify import notify, watchdog_interval_s
+from feedhandler.daemon._onload import launch
 from feedhandler.daemon._placement import hold_idle_latency, make_way, spread
 from feedhandler.daemon._privileges import drop_privileges
 from feedhandler.daemon._realtime import Demotion
@@ -35,6 +36,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     Raises UsageError or RunError, with one line, when it cannot start; RunError when the feed fails later.
     """
     log = open_log(config.channel.name)
+    launch(config, log)
     directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
     restart = Restart(config, directory, log)
     check_host(config)
@@ -114,6 +116,8 @@ def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) ->
             on=line.interface,
             **feed.granted(index),
         )
+        if config.receive.mode == "onload" and not feed.granted(index)["accelerated"]:
+            log.warning("not accelerated", line=line.name, why=_core.why_not_accelerated())
 
 
 def _ask_for_hardware_timestamps(log: FilteringBoundLogger, config: Config) -> None:

@@ -12,6 +12,7 @@ from feedhandler.daemon import (
     _host_journal,
     _host_memory,
     _host_network,
+    _host_onload,
     _host_privileges,
 )
 from feedhandler.daemon._finding import Finding
@@ -26,6 +27,7 @@ def look(config: Config, directory: Path) -> list[Finding]:
     """
     return [
         *_host_network.look(config),
+        *(_host_onload.look(config) if config.receive.mode == "onload" else ()),
         *_host_privileges.look(config),
         *_host_cpu.look(config),
         *_host_interrupts.look(config),

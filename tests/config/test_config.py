@@ -215,7 +215,7 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
     [
         (
             DOCUMENTED.replace('mode = "socket"', 'mode = "dpdk"'),
-            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp" are',
+            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp", "onload" are',
         ),
     ],
 )
@@ -322,7 +322,11 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
             "names a whole entry of line; name one of its keys: name, group, port, interface, source",
         ),
         ("LINE__0__PORT", "0", "line[0].port: 0 is not a port (1 to 65535)"),
-        ("RECEIVE__MODE", "dpdk", 'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp" are'),
+        (
+            "RECEIVE__MODE",
+            "dpdk",
+            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp", "onload" are',
+        ),
         (
             "PUBLISH__SYMBOLS",
             '["AAPL", ""]',

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import environment
+from tests.support.onload import preloaded
 
 ROOT = Path(__file__).resolve().parent.parent
 BUSY_RUN = """
@@ -20,7 +21,7 @@ from tests.support.exchange import Exchange, Line, RewindServer, simulated_messa
 from tests.support.multicast import free_ports
 from tests.support.wait import wait_for
 
-folder, spin, journal = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder, (spin, journal, onload) = Path(sys.argv[1]), sys.argv[2:]
 counter = ctypes.CDLL(None).receive_thread_allocations
 messages = simulated_messages(12000)
 ports = free_ports(2)
@@ -29,7 +30,10 @@ server = RewindServer(b"LIVETEST01", messages, ("127.0.0.1", 0))
 server.drop = 0.2
 recovery = "timeout_ms = 5\\nretries = 100\\nrequests_per_s = 100000\\n"
 path = write_config(folder, lines, [server.address], recovery=recovery)
-config = load(path, {"FEEDHANDLER__RECEIVE__SPIN": spin, "FEEDHANDLER__JOURNAL__DIRECTORY": journal})
+overrides = {"FEEDHANDLER__RECEIVE__SPIN": spin, "FEEDHANDLER__JOURNAL__DIRECTORY": journal}
+if onload:
+    overrides |= {"FEEDHANDLER__RECEIVE__MODE": "onload", "FEEDHANDLER__RECEIVE__ONLOAD__ZERO_COPY": onload}
+config = load(path, overrides)
 feed = make_feed(config, folder / "live")
 feed.start()
 from feedhandler import _core
@@ -73,17 +77,28 @@ def counting_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize(("spin", "journal"), [("true", ""), ("false", ""), ("true", "journal")])
+@pytest.mark.parametrize(
+    ("spin", "journal", "onload"),
+    [
+        ("true", "", ""),
+        ("false", "", ""),
+        ("true", "journal", ""),
+        ("false", "", "false"),
+        ("true", "", "true"),
+    ],
+)
 def test_receive_thread_never_allocates_while_gaps_are_repaired(
-    tmp_path: Path, counting_library: Path, spin: str, journal: str
+    tmp_path: Path, counting_library: Path, spin: str, journal: str, onload: str
 ) -> None:
     """A whole day with loss on both lines, lossy recovery, packets for a journal or not: not one call.
 
     And the counter does count.
     """
+    env = preloaded(kernel_every=50) if onload else {"LD_PRELOAD": ""}
+    env["LD_PRELOAD"] = f"{counting_library} {env['LD_PRELOAD']}"
     done = subprocess.run(
-        [sys.executable, "-c", BUSY_RUN, str(tmp_path), spin, journal],
-        env=environment(LD_PRELOAD=str(counting_library)),
+        [sys.executable, "-c", BUSY_RUN, str(tmp_path), spin, journal, onload],
+        env=environment(**env),
         cwd=ROOT.parent,
         capture_output=True,
         text=True,

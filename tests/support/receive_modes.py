@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.support.onload import preloaded
+
 Settings = Callable[[Sequence[str]], dict[str, Any]]
 """From the devices of the lines to the table [receive]."""
 
@@ -115,6 +117,7 @@ XDP = Mode(
     locked_bytes=8 << 20,
 )
 
+<<<<<<< HEAD
 
 def _generic(settings: Settings) -> Settings:
     def made(devices: Sequence[str]) -> dict[str, Any]:
@@ -134,3 +137,19 @@ XDP_GENERIC = replace(
 )
 
 MODES = [SOCKET, PACKET, XDP, XDP_GENERIC]
+=======
+ONLOAD = Mode(
+    "onload",
+    settings=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
+    fate=SOCKET.fate,
+    small=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
+    large=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
+    # The stand-in brings what sockets of the kernel bring.
+    environment=preloaded,
+    small_prefix=SOCKET.small_prefix,
+    past_kernel=False,
+    time_kind="user",
+)
+
+MODES = [SOCKET, PACKET, XDP, ONLOAD]
+>>>>>>> f7ed34e (Receive through Onload: mode "onload", asked of each socket whether it is accelerated)

@@ -34,6 +34,12 @@ inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
         take(xdp, "busy_poll", out.xdp.busy_poll);
         take(xdp, "queues", out.xdp.queues);
     }
+    if (table.contains("onload")) {
+        const auto onload = nanobind::cast<nanobind::dict>(table["onload"]);
+        take(onload, "require", out.onload.require);
+        take(onload, "stack", out.onload.stack);
+        take(onload, "zero_copy", out.onload.zero_copy);
+    }
     return out;
 }
 

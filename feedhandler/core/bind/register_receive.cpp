@@ -40,9 +40,10 @@ nb::dict stats_dict(const receive::SourceStats& stats) {
     if (stats.queues != 0) {
         out["attached"] = stats.attached;
         out["queues"] = stats.queues;
-        out["zero_copy"] = stats.zero_copy;
         out["huge_pages"] = stats.huge_pages;
     }
+    out["accelerated"] = stats.accelerated;
+    out["zero_copy"] = stats.zero_copy;
     return out;
 }
 
@@ -351,6 +352,13 @@ void register_receive(nb::module_& m) {
           nb::call_guard<nb::gil_scoped_release>(),
           "Take from all threads of this process, for good, the capabilities that are not bits of `kept`. "
           "Raises RuntimeError when that cannot be had.");
+
+    m.def(
+        "onload_present", [] { return receive::onload::Library().present(); },
+        "Is Onload's library in this process? That does not say that it accelerates any socket.");
+    m.def(
+        "why_not_accelerated", [] { return receive::why_not_accelerated(receive::onload::Library()); },
+        "Why a line in receive mode onload that is not accelerated is not.");
 
     nb::class_<receive::FeedClock>(m, "FeedClock",
                                    "UTC ns from given readings of the two clocks; never runs backwards.")

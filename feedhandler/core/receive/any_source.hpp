@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "receive/multicast.hpp"
+#include "receive/onload_source.hpp"
 #include "receive/packet_source.hpp"
 #include "receive/socket.hpp"
 #include "receive/source.hpp"
@@ -19,9 +20,10 @@ struct ReceiveSettings {
     bool spin = true;  // false: block in the kernel when nothing comes
     PacketSettings packet;
     XdpSettings xdp;
+    OnloadSettings onload;
 };
 
-using AnySource = std::variant<SocketSource, PacketSource, XdpSource>;
+using AnySource = std::variant<SocketSource, PacketSource, XdpSource, OnloadSource>;
 
 // Joins the lines. Throws when they cannot be had that way.
 inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveSettings& settings) {
@@ -29,6 +31,8 @@ inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveS
     if (settings.mode == "packet") return AnySource(std::in_place_type<PacketSource>, lines, settings.packet);
     if (settings.mode == "xdp")
         return AnySource(std::in_place_type<XdpSource>, lines, settings.xdp, settings.spin);
+    if (settings.mode == "onload")
+        return AnySource(std::in_place_type<OnloadSource>, lines, settings.onload, settings.spin);
     throw std::invalid_argument("receive.mode: \"" + settings.mode + "\" is not in this build");
 }
 

@@ -26,8 +26,9 @@ struct SourceStats {
     bool prefer_busy_poll = false;                       // SO_PREFER_BUSY_POLL granted
     const char* attached = "";                           // XDP program: "native", "generic"; "" = none
     std::uint32_t queues = 0;                            // of the device that are read past the kernel
-    bool zero_copy = false;                              // the device writes to our memory
+    bool zero_copy = false;                              // no copy of a datagram is made
     bool huge_pages = false;                             // that memory lies in huge pages
+    bool accelerated = false;                            // its socket is Onload's
 };
 
 // poll() never blocks. It returns how many datagrams it put into `out`; their memory is valid until the next

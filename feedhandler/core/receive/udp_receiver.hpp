@@ -85,6 +85,19 @@ class UdpReceiver {
         return count;
     }
 
+    // Room for one datagram, where receive() would put number i of a batch: for those who read the socket
+    // another way.
+    std::span<std::uint8_t> buffer(std::size_t i) { return {buffers_.get() + i * stride, stride}; }
+
+    // Takes time and drops out of the control messages of a datagram.
+    void take_control(const msghdr& header, Datagram& datagram) {
+        const ControlTimes times =
+            read_control({static_cast<const std::uint8_t*>(header.msg_control), header.msg_controllen});
+        set_receive_time(datagram, times);
+        stats_.timestamp_kind = datagram.timestamp_kind;
+        if (times.drops) count_drops(*times.drops);
+    }
+
     // Did the peer's host say that nobody listens there, since the last call?
     bool take_refused() { return std::exchange(refused_, false); }
 
@@ -110,14 +123,6 @@ class UdpReceiver {
     struct Unmap {
         void operator()(std::uint8_t* memory) const { munmap(memory, batch * stride); }
     };
-
-    void take_control(const msghdr& header, Datagram& datagram) {
-        const ControlTimes times =
-            read_control({static_cast<const std::uint8_t*>(header.msg_control), header.msg_controllen});
-        set_receive_time(datagram, times);
-        stats_.timestamp_kind = datagram.timestamp_kind;
-        if (times.drops) count_drops(*times.drops);
-    }
 
     // The kernel's counter has 32 bits and wraps; an older value than the last one (a datagram queued before)
     // is not a wrap.
