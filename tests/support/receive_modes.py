@@ -117,7 +117,6 @@ XDP = Mode(
     locked_bytes=8 << 20,
 )
 
-<<<<<<< HEAD
 
 def _generic(settings: Settings) -> Settings:
     def made(devices: Sequence[str]) -> dict[str, Any]:
@@ -136,8 +135,6 @@ XDP_GENERIC = replace(
     granted={"attached": "generic"},
 )
 
-MODES = [SOCKET, PACKET, XDP, XDP_GENERIC]
-=======
 ONLOAD = Mode(
     "onload",
     settings=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
@@ -149,7 +146,7 @@ ONLOAD = Mode(
     small_prefix=SOCKET.small_prefix,
     past_kernel=False,
     time_kind="user",
+    granted={"accelerated": True, "zero_copy": True},
 )
 
-MODES = [SOCKET, PACKET, XDP, ONLOAD]
->>>>>>> f7ed34e (Receive through Onload: mode "onload", asked of each socket whether it is accelerated)
+MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD]
