@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon._finding import Finding, error, ok
+from feedhandler.daemon._finding import Finding, error, ok, warning
+from feedhandler.daemon._host_journal import file_system
 
 BOOKS_BYTES = 64 << 20
 """Room for the books file and the channel file, generously; the rest of the channel's memory is the ring."""
+
+IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
 
 
 def look(config: Config, directory: Path) -> Iterator[Finding]:
@@ -27,3 +30,12 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
         yield error("runtime directory", text, "a smaller publish.ring_mib, or a larger tmpfs")
     else:
         yield ok("runtime directory", f"{directory} can be written, {free >> 20} MiB free")
+    yield _kind(existing)
+
+
+def _kind(existing: Path) -> Finding:
+    system, show = file_system(existing), f"findmnt -T {existing}"
+    if system.kind in IN_MEMORY:
+        return ok("channel memory", f"{system.kind} at {system.mount_point}", show)
+    text = f"{system.kind} at {system.mount_point} is a disk: after each write-back the receive thread faults"
+    return warning("channel memory", text, "a runtime directory in /run or /dev/shm", show)

@@ -101,6 +101,17 @@ def test_runtime_directory_that_cannot_be_written_is_an_error(tmp_path: Path) ->
     assert findings(done)["runtime directory"]["status"] == "error"
 
 
+@pytest.mark.parametrize(("folder", "status"), [("/dev/shm", "ok"), ("/var/tmp", "warning")])
+def test_channel_on_a_disk_is_a_warning(tmp_path: Path, folder: str, status: str) -> None:
+    """The kernel writes a disk's pages back and has the receive thread fault on each again."""
+    command = ["findmnt", "-n", "-o", "FSTYPE", "-T", folder]
+    kind = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+    assert (kind == "tmpfs") == (status == "ok"), "this machine has other file systems than usual"
+    found = findings(check(tmp_path, "--json", "--runtime-dir", folder))["channel memory"]
+    assert found["status"] == status
+    assert found["text"].startswith(kind)
+
+
 def test_unroutable_server_is_an_error(tmp_path: Path) -> None:
     """A re-request server that no route leads to can never answer."""
     text = CONFIG.format(port=free_port()) + '[[recovery.server]]\naddress = "255.255.255.255:1"\n'

@@ -10,6 +10,8 @@
 #include <new>
 #include <utility>
 
+#include "../populate.hpp"
+
 namespace fh::book {
 
 enum class Pages { small, huge };
@@ -48,7 +50,7 @@ class Reserved {
     // first. Returns its bytes; 0: the system has no such advice (before Linux 5.14) or no memory.
     std::size_t prefault(std::size_t count) {
         const std::size_t bytes = std::min(round_up(count * sizeof(T)), bytes_);
-        return ::madvise(data_, bytes, 23 /* MADV_POPULATE_WRITE */) == 0 ? bytes : 0;
+        return populate(data_, bytes) ? bytes : 0;
     }
     // All zero again, and the memory back to the system: a system call, for rare events.
     void reset() {

@@ -14,6 +14,8 @@
 #include <system_error>
 #include <utility>
 
+#include "../populate.hpp"
+
 namespace fh::publish {
 
 // One line: the path, what failed, why.
@@ -94,6 +96,7 @@ class Mapping {
     void map(const std::string& path, std::size_t size, int protection) {
         void* memory = ::mmap(nullptr, size, protection, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
         if (memory == MAP_FAILED) fail(path, "cannot map");
+        if ((protection & PROT_WRITE) != 0) populate(memory, size);
         data_ = static_cast<std::byte*>(memory);
         size_ = size;
     }

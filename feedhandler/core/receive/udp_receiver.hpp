@@ -15,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "populate.hpp"
 #include "receive/source.hpp"
 #include "receive/timestamping.hpp"
 
@@ -50,6 +51,7 @@ class UdpReceiver {
         void* memory = mmap(nullptr, batch * stride, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "receive buffers");
+        populate(memory, batch * stride);
         buffers_.reset(static_cast<std::uint8_t*>(memory));
         for (std::size_t i = 0; i < batch; ++i) {
             state_->vectors[i] = {buffers_.get() + i * stride, stride};
