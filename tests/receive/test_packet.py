@@ -176,6 +176,41 @@ def test_check_opens_the_lines_in_this_mode(pair: Veth, tmp_path: Path) -> None:
     assert "-> give CAP_NET_RAW" in without
 
 
+SEALED = """
+import ctypes, os, sys
+from feedhandler import _core
+source = _core.Source([_core.LineSettings("A", "239.77.2.1", 30001, "vR")], {"mode": sys.argv[1]})
+print("ready", flush=True)
+sys.stdin.readline()
+write = os.write
+ctypes.CDLL(None).prctl(22, 1, 0, 0, 0)  # PR_SET_SECCOMP, SECCOMP_MODE_STRICT: read, write and nothing else
+n = len(source.poll()) + len(source.poll())
+write(1, b"%d" % n)
+"""
+
+
+@pytest.mark.parametrize(("mode", "output"), [("packet", "20"), ("socket", "")])
+def test_poll_makes_no_system_call(pair: Veth, sender: Sender, mode: str, output: str) -> None:
+    """In a process that the kernel kills for any; a socket's poll is killed."""
+    sealed = subprocess.Popen(
+        [*pair.inside(pair.receiver), sys.executable, "-c", SEALED, mode],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert sealed.stdout is not None
+        assert sealed.stdout.readline() == "ready\n"
+        for _ in range(20):
+            sender.send(b"x", GROUP, PORT)
+        assert sealed.communicate("go\n", timeout=60)[0] == output
+        assert sealed.returncode < 0  # the end of a process is a system call too
+    finally:
+        sealed.kill()
+        sealed.wait()
+
+
 WAITING = """
 import select, subprocess, sys, time
 from feedhandler import _core
