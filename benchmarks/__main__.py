@@ -14,6 +14,7 @@ NAMES = (
     "repair",
     "takeover",
     "receive",
+    "modes",
     "latency_cost",
 )
 
