@@ -1,6 +1,6 @@
 """Every receive mode over a veth pair, interleaved: latency, time per packet, packets/s; table and plot.
 
-python -m benchmarks.bench_modes [--rounds 5] [--modes 'socket;packet']     needs root: namespaces, AF_XDP, FIFO
+python -m benchmarks.bench_modes [--rounds 5] [--modes 'socket;packet']   needs root: namespaces, AF_XDP, FIFO
 
 The sender stamps each packet with the processor's counter and the receiver reads it where poll() returned the
 packet, both pinned and under SCHED_FIFO: the latency holds the sender's system call and the veth pair too. On
