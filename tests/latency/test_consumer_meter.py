@@ -1,9 +1,14 @@
 """The consumer's end: which samples it meets, and which it can no longer."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedhandler import _core
+from feedhandler import Consumer, _core
+from feedhandler.errors import UsageError
+from tests.support.channels import make_channel
 
 SLOTS = 256
 
@@ -100,3 +105,12 @@ def test_every_sample_is_met_once_passed_or_missed(plan: list[tuple[int, int]], 
         consumer.on_record(number & 0xFFFFFFFF)
     consumer.settle()
     assert (consumer.consume.count, consumer.missed) == (samples, 0)
+
+
+def test_a_pair_is_not_measured(runtime: Path) -> None:
+    """Said, not ignored."""
+    writers = [make_channel(runtime / name) for name in ("a", "b")]
+    with pytest.raises(UsageError, match="single channel"):
+        Consumer([str(runtime / "a"), str(runtime / "b")], measure_latency=True)
+    for writer in writers:
+        writer.release()

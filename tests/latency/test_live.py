@@ -305,3 +305,25 @@ def test_watching_ends_when_interrupted(tmp_path: Path) -> None:
         process.stdout.read()
         assert process.wait(timeout=5) == 130
         process.stdout.close()
+
+
+def test_a_consumer_goes_on_measuring_when_the_daemon_is_started_again(tmp_path: Path) -> None:
+    """With the new daemon's samples, on top of what it had."""
+    lines = two_lines()
+    config = write_config(tmp_path, lines, extra="[latency]\nsample_every = 2\n")
+    with traffic(lines), running(config, tmp_path / "run") as daemon:
+        consumer = Consumer("live", runtime_dir=daemon.runtime_dir, measure_latency=True)
+
+        def measured(more_than: int) -> bool:
+            consumer.poll(timeout_s=0.01)
+            return consumer.latency is not None and consumer.latency.consume.count > more_than
+
+        wait_for(lambda: measured(20), "measured records")
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        wait_for(lambda: consumer.poll(timeout_s=0.01) == [], "the end of the old ring")
+        before = consumer.latency.consume.count if consumer.latency is not None else 0
+        with running(config, daemon.runtime_dir):
+            wait_for(lambda: measured(before + 20), "records of the new daemon")
+            assert consumer.restarts == 1
+        consumer.close()

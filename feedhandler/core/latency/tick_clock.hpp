@@ -74,8 +74,10 @@ inline TickReading read_both(TickSource source) {
     return best;
 }
 
+__extension__ typedef unsigned __int128 Wide;  // no pedant's business: users include this header
+
 inline std::uint64_t to_ns(std::uint64_t ticks, std::uint64_t scale) {
-    return static_cast<std::uint64_t>(static_cast<unsigned __int128>(ticks) * scale >> 32);
+    return static_cast<std::uint64_t>(static_cast<Wide>(ticks) * scale >> 32);
 }
 
 // How long a tick lasts, from readings: over all the time since the first, the longer the better. A rate that
@@ -105,7 +107,7 @@ class Calibration {
   private:
     static std::uint64_t rate(const TickReading& from, const TickReading& to) {
         const std::uint64_t ticks = std::max<std::uint64_t>(to.ticks - from.ticks, 1);
-        return static_cast<std::uint64_t>((static_cast<unsigned __int128>(to.ns - from.ns) << 32) / ticks);
+        return static_cast<std::uint64_t>((static_cast<Wide>(to.ns - from.ns) << 32) / ticks);
     }
 
     TickReading first_;
