@@ -105,6 +105,7 @@ class Queue {
         // All frames are the kernel's.
         for (; filled_ < settings.frames; ++filled_) fill_[filled_] = filled_ * umem_.frame_bytes();
         fill_.produce(filled_);
+        refresh_stats();
     }
 
     int fd() const { return socket_.get(); }
@@ -118,7 +119,9 @@ class Queue {
     std::size_t receive(std::span<Datagram> out, const LineTable& lines, ReceiveCounters& counters) {
         give_back();
         std::uint32_t there = received_.produced() - next_;
-        if (there == 0 && busy_poll_) {  // the driver's work is done here and now, by us
+        // Either the driver's work is done here and now, by us; or it found no frames, a moment before it was
+        // given some, and waits to be told.
+        if (there == 0 && (polls_ || fill_.needs_wakeup())) {
             wake();
             there = received_.produced() - next_;
         }
@@ -142,6 +145,7 @@ class Queue {
         length = sizeof(id);
         if (getsockopt(fd(), SOL_SOCKET, SO_INCOMING_NAPI_ID, &id, &length) == 0)
             napi_id_ = static_cast<std::uint32_t>(id);
+        polls_ = busy_poll_ && napi_id_ != 0;
     }
 
   private:
@@ -222,7 +226,8 @@ class Queue {
     std::uint32_t filled_ = 0;  // frames ever given to the kernel
     std::uint32_t next_ = 0;    // of those received, the first not seen
     std::uint32_t taken_ = 0;   // of those received, the first not given back
-    bool busy_poll_ = false;
+    bool busy_poll_ = false;    // granted
+    bool polls_ = false;        // and of use: there is something to poll
     bool zero_copy_ = false;
     std::uint32_t napi_id_ = 0;
     std::uint64_t drops_ = 0;
