@@ -62,8 +62,6 @@ class Mode:
     """Settings that remove what was left behind."""
     capabilities: tuple[str, ...] = ()
     """All that it needs."""
-    locked_bytes: int = 1 << 16
-    """RLIMIT_MEMLOCK that it needs with `settings`; all of a user's processes share it."""
 
     @property
     def setting(self) -> str:
@@ -114,7 +112,6 @@ XDP = Mode(
     granted={"attached": "native"},
     refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
     capabilities=("net_raw", "net_admin", "bpf"),
-    locked_bytes=8 << 20,
 )
 
 

@@ -86,6 +86,9 @@ def test_nothing_of_the_drop_in_can_be_left_out(unit: Unit) -> None:
 
 
 def test_unit_stays_hardened(unit: Unit) -> None:
-    """`systemd-analyze security` still rates the exposure as OK."""
+    """`systemd-analyze security` still rates the exposure as OK; no line of the drop-in is misspelt."""
+    verify = f"systemd-analyze verify --man=no {unit.name} 2>&1"
+    found = unit.machine.run("sh", "-c", verify, check=False).splitlines()
+    assert [line for line in found if "feedhandler" in line] == []
     rating = unit.machine.run("systemd-analyze", "security", "--no-pager", unit.name).strip().splitlines()[-1]
     assert float(re.search(r": ([0-9.]+) ", rating)[1]) <= 2.5, rating
