@@ -3,8 +3,8 @@
 // What they do not cover, the record's times and lengths and the MACs, is summed up in the IPv4
 // identification, which has no meaning where nothing is fragmented (RFC 6864).
 //
-// The source MAC is 02:46:48:4a:KK:LL ("FHJ"): KK the TimestampKind with its doubt, LL the line's index, from max_lines on
-// the re-request server's. So a reader knows a journal's frames and the replies among them.
+// The source MAC is 02:46:48:4a:KK:LL ("FHJ"): KK the TimestampKind with its doubt, LL the line's index, from
+// max_lines on the re-request server's. So a reader knows a journal's frames and the replies among them.
 #pragma once
 
 #include <algorithm>
