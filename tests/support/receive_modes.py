@@ -146,4 +146,13 @@ ONLOAD = Mode(
     granted={"accelerated": True, "zero_copy": True},
 )
 
-MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD]
+ONLOAD_COPIES = replace(
+    ONLOAD,
+    name="onload-copies",
+    settings=lambda _: {"mode": "onload"},
+    small=lambda _: {"mode": "onload"},
+    large=lambda _: {"mode": "onload"},
+    granted={"accelerated": True, "zero_copy": False},
+)
+
+MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD, ONLOAD_COPIES]
