@@ -129,7 +129,7 @@ def test_daemon_starts_with_two_capabilities_and_gets_what_they_are_for(machine:
 
 def capabilities_of_threads(machine: Machine, pid: str) -> list[dict[str, int]]:
     """Return the capability sets (Prm, Eff, Bnd...) of each thread of a process."""
-    text = machine.run("sh", "-c", f"cat /proc/{pid}/task/*/status")
+    text = machine.run("sh", "-c", f"cat /proc/{pid}/task/*/status || true")  # a thread may have ended
     threads = [re.findall(r"Cap(\w+):\s+(\w+)", one) for one in text.split("Name:")[1:]]
     return [{kind: int(value, 16) for kind, value in sets} for sets in threads]
 
