@@ -149,8 +149,11 @@ def _mode(config: Config) -> Finding:
         source = _core.Source([_settings(line) for line in config.line], config.receive.model_dump())
     except RuntimeError as failure:
         return error("receive.mode", str(failure), _MODE_REMEDIES.get(mode, "docs/receive-modes.md"))
-    buffer = source.stats(0)["buffer_bytes"]
-    return ok("receive.mode", f"{mode} can be had" + (f", {buffer >> 20} MiB a device" if buffer else ""))
+    granted = source.stats(0)
+    parts = [f"{mode} can be had", granted.get("attached", "")]
+    if granted["buffer_bytes"]:
+        parts.append(f"{granted['buffer_bytes'] >> 20} MiB a device")
+    return ok("receive.mode", ", ".join(filter(None, parts)))
 
 
 def _join(key: str, line: Line, device: str, config: Config) -> Iterator[Finding]:

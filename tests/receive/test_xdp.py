@@ -213,6 +213,24 @@ def test_drops_of_the_fewest_frames_are_counted(pair: Veth, sender: Sender, atta
         exchange(running, sender, [b"after"])
 
 
+def test_link_that_was_down_brings_packets_again(pair: Veth, sender: Sender) -> None:
+    """Program, socket and membership outlive it, and nothing is lost silently before or after."""
+    device = pair.receiver_device
+    with receiver(pair, settings(spin=False)) as running:
+        exchange(running, sender, [b"before"])
+        ip(pair.receiver, "link", "set", device, "down")
+        ip(pair.receiver, "link", "set", device, "up")
+        ip(pair.receiver, "route", "replace", "239.0.0.0/8", "dev", device)
+
+        def arrives() -> bool:
+            sender.send(b"after", GROUPS[0], PORT)
+            return digest(b"after") in running.until()["got"][0]
+
+        wait_for(arrives, "packet after the link was up again", interval_s=0.02)
+        assert running.until()["counters"]["by_kernel"] == 0
+        assert program_on(pair)["prog"]["name"] == "fh_lines"
+
+
 def huge_pages_free() -> int:
     """Return how many the machine has to give."""
     return int(re.findall(r"HugePages_Free: *(\d+)", Path("/proc/meminfo").read_text())[0])
@@ -329,7 +347,8 @@ def check(pair: Veth, tmp_path: Path) -> dict[str, Any]:
 
 def test_check_says_what_can_be_had_or_who_has_it(pair: Veth, tmp_path: Path) -> None:
     """It attaches for a moment and leaves nothing."""
-    assert check(pair, tmp_path)["status"] == "ok"
+    found = check(pair, tmp_path)
+    assert (found["status"], found["text"]) == ("ok", "xdp can be had, native, 8 MiB a device")
     assert program_on(pair) == {}
     with receiver(pair, settings()):
         found = check(pair, tmp_path)

@@ -37,7 +37,7 @@ class Assembler {
   public:
     void move(Register to, Register from) { put(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
     void set(Register to, std::int32_t value) { put(BPF_ALU64 | BPF_MOV | BPF_K, to, r0, 0, value); }
-    void add(Register to, std::int32_t value) { put(BPF_ALU64 | BPF_ADD | BPF_K, to, r0, 0, value); }
+    void add(Register to, std::int32_t value) { put(BPF_ALU64 | BPF_ADD, to, r0, 0, value); }
     void keep_bits(Register of, std::int32_t bits) { put(BPF_ALU64 | BPF_AND | BPF_K, of, r0, 0, bits); }
     void load(std::uint8_t size, Register to, Register at, std::size_t offset) {
         put(BPF_LDX | BPF_MEM | size, to, at, static_cast<std::int16_t>(offset), 0);

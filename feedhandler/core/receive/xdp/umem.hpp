@@ -38,6 +38,7 @@ class Umem {
             madvise(memory, whole, MADV_HUGEPAGE);  // transparent ones, if the kernel likes
             std::memset(memory, 0, whole);
         }
+        madvise(memory, whole, MADV_DONTFORK);  // the kernel's writes are to these pages, not copies
         memory_ = {static_cast<std::uint8_t*>(memory), Unmap{whole}};
     }
 
