@@ -16,6 +16,7 @@ NAMES = (
     "receive",
     "modes",
     "latency_cost",
+    "host",
 )
 
 
