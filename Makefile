@@ -6,7 +6,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find feedhandler/core -name '*.hpp' -o -name '*.cpp') CMakeLists.txt pyproject.toml
-APT_TEST := clang clang-format clang-tidy ethtool iproute2 libclang-rt-dev systemd tshark valgrind
+APT_TEST := clang clang-format clang-tidy ethtool iproute2 libclang-rt-dev libdpdk-dev pkg-config systemd tshark valgrind
+
+# The DPDK plugin is built when libdpdk is here: a build without it is out of date once it is.
+DPDK := $(VENV)/.dpdk-$(shell pkg-config --modversion libdpdk 2>/dev/null || echo none)
 
 .PHONY: help demo build test lint format stubs bench fuzz soak clean
 
@@ -18,7 +21,8 @@ demo: $(VENV)/.built  ## exchange, daemon and two consumers on loopback; ends by
 
 build: $(VENV)/.built  ## compile the core and install into .venv
 
-test: $(VENV)/.tested-with apt-test  ## every test; as root with the packages they need
+test: apt-test  ## every test; as root with the packages they need
+	@$(MAKE) --no-print-directory $(VENV)/.tested-with  # read anew: what is installed now decides what is built
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.linted-with apt-test  ## ruff, mypy, clang-format, clang-tidy
@@ -55,7 +59,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 
-$(VENV)/.built: $(VENV)/bin/python $(SOURCES)
+$(DPDK): $(VENV)/bin/python
+	@rm -f $(VENV)/.dpdk-* && touch $@
+
+$(VENV)/.built: $(VENV)/bin/python $(DPDK) $(SOURCES)
 	@echo "building the core (a minute or two the first time)" >&2
 	$(BIN)/pip install -q -e .
 	@touch $@

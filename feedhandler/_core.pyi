@@ -553,6 +553,11 @@ class XdpFilter:
         What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.
         """
 
+def default_dpdk_plugin() -> str:
+    """
+    Where the build puts the plugin of receive.mode "dpdk", if it makes one.
+    """
+
 class Feed:
     """
     The receive thread of a channel and all that hangs on it; for feedhandler.daemon.
@@ -621,6 +626,11 @@ class Feed:
 
     def drop_image(self) -> None:
         """Free the image, when the restart is over."""
+
+    def take_receive_log(self) -> str:
+        """
+        What the libraries of the receive mode have said since the last call: lines.
+        """
 
     @property
     def events_lost(self) -> int: ...

@@ -14,7 +14,3 @@ class RunError(Exception):
     """It ran and failed: exit status 1."""
 
     exit_code = 1
-
-
-class NotInThisBuildError(UsageError):
-    """A key or option of a part that this build does not have."""

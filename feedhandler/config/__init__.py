@@ -5,6 +5,7 @@ from feedhandler.config._load import Problem, load, load_gapfill, problems
 from feedhandler.config._models import (
     Channel,
     Config,
+    Dpdk,
     Journal,
     Line,
     Metrics,
@@ -19,6 +20,7 @@ from feedhandler.config._models import (
 __all__ = [
     "Channel",
     "Config",
+    "Dpdk",
     "Gapfill",
     "GapfillConfig",
     "Journal",

@@ -61,6 +61,17 @@ def interface(value: str) -> str:
     return value
 
 
+def dpdk_port(value: str) -> str:
+    """Accept the PCI address of a card, or a virtual device with its arguments; not whether it is here."""
+    card = re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](,.*)?", value)
+    if not card and not re.fullmatch(r"net_[a-z0-9_]+(,.*)?", value):
+        raise ValueError(
+            'is not a PCI address (as in "0000:3b:00.0") or a virtual device of DPDK '
+            '(as in "net_af_packet0,iface=eth0")'
+        )
+    return value
+
+
 def session(value: str) -> str:
     """Accept "" or a MoldUDP64 session: up to 10 printable ASCII characters, compared verbatim."""
     if len(value) > 10 or not value.isascii() or (value and not value.isprintable()):
@@ -166,6 +177,7 @@ LineName = Annotated[str, AfterValidator(line_name)]
 Group = Annotated[str, AfterValidator(multicast_group)]
 Source = Annotated[str, AfterValidator(unicast_source)]
 Interface = Annotated[str, AfterValidator(interface)]
+DpdkPort = Annotated[str, AfterValidator(dpdk_port)]
 Session = Annotated[str, AfterValidator(session)]
 TradingDay = Annotated[str, AfterValidator(trading_day)]
 Symbol = Annotated[str, AfterValidator(symbol)]

@@ -16,6 +16,7 @@ _TYPES = {
     "float_type": "is not a number",
     "bool_type": "is not true or false",
     "list_type": "is not a list",
+    "dict_type": "is not a table",
     "model_type": "is not a table",
     "model_attributes_type": "is not a table",
     "finite_number": "is not a finite number",

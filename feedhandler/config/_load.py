@@ -13,7 +13,7 @@ from feedhandler.config import _overrides
 from feedhandler.config._describe import describe, key_name
 from feedhandler.config._gapfill import GapfillConfig
 from feedhandler.config._models import Config, Line
-from feedhandler.errors import NotInThisBuildError, UsageError
+from feedhandler.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,8 +27,6 @@ class Problem(NamedTuple):
     """As in `line[1].group`; empty when the file as a whole is at fault."""
     text: str
     """The value and what is allowed."""
-    unsupported: bool = False
-    """True for a valid key of a part that this build does not have."""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.source, self.key, self.text) if part)
@@ -37,12 +35,11 @@ class Problem(NamedTuple):
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Config:
     """Return the validated configuration of `path`; FEEDHANDLER__TABLE__KEY variables override its keys.
 
-    Raises UsageError with one line for the first fault (see `problems` for all of them), NotInThisBuildError
-    for valid keys of parts that this build does not have.
+    Raises UsageError with one line for the first fault (see `problems` for all of them).
     """
     config, found = _read(path, environ)
     if found or config is None:
-        raise (NotInThisBuildError if found[0].unsupported else UsageError)(str(found[0]))
+        raise UsageError(str(found[0]))
     return config
 
 
@@ -67,8 +64,7 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Con
     if config is not None:
         config.came_from(source, overridden)
         found += [Problem(source, key, text) for key, text in _repeated_line_names(config.line)]
-        for key, text in _not_in_this_build(config):
-            found.append(Problem(_set_by(key, overridden, source), key, text, unsupported=True))
+        found += [Problem(_set_by(key, overridden, source), key, text) for key, text in _lacking(config)]
     return config, found
 
 
@@ -118,12 +114,12 @@ def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
-_MODES_HERE = ("socket", "packet", "xdp", "onload")
-
-
-def _not_in_this_build(config: Config) -> list[tuple[str, str]]:
+def _lacking(config: Config) -> list[tuple[str, str]]:
+    """Return what the receive mode needs and has not."""
     found = []
-    if config.receive.mode not in _MODES_HERE:
-        here = ", ".join(f'"{mode}"' for mode in _MODES_HERE)
-        found.append(("receive.mode", f'"{config.receive.mode}" is not in this build; {here} are'))
+    if config.receive.mode == "dpdk":
+        if not config.receive.spin:
+            found.append(("receive.spin", 'false does not go with receive.mode "dpdk": it can only poll'))
+        if not config.receive.dpdk.ports:
+            found.append(("receive.dpdk.ports", 'is empty; receive.mode "dpdk" needs one for each device'))
     return found

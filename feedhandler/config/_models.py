@@ -86,6 +86,17 @@ class Onload(Table):
     zero_copy: bool = False
 
 
+class Dpdk(Table):
+    """What `receive.mode = "dpdk"` asks for."""
+
+    ports: dict[str, checks.DpdkPort] = {}
+    eal: list[str] = []
+    huge_pages: bool = False
+    memory_mib: Annotated[int, Field(ge=16, le=65536)] = 256
+    rx_descriptors: Annotated[int, Field(ge=32, le=32768)] = 2048
+    plugin: str = ""
+
+
 class Receive(Table):
     """The receive thread: how datagrams come in, where it runs."""
 
@@ -102,6 +113,7 @@ class Receive(Table):
     packet: Packet = Packet()
     xdp: Xdp = Xdp()
     onload: Onload = Onload()
+    dpdk: Dpdk = Dpdk()
 
 
 class Server(Table):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from feedhandler import _core
 from feedhandler.config import Config
+from feedhandler.daemon import _dpdk
 from feedhandler.daemon._host_network import device_names, is_here
 from feedhandler.daemon._realtime import refusal
 from feedhandler.errors import RunError, UsageError
@@ -109,5 +110,7 @@ def check_host(config: Config) -> None:
             f"{config.where('receive.cpu')}: {config.receive.cpu} is not a CPU that this process may use "
             f"({allowed})"
         )
+    if lacking := _dpdk.refusal(config):
+        raise UsageError(f"{config.where(lacking[0])}: {lacking[1]}")
     if refused := refusal(config, usable):
         raise UsageError(f"{config.where('receive.priority')}: {refused[0]} ({refused[1]})")

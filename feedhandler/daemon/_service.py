@@ -46,6 +46,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     feed = make_feed(config, directory, restart=restart.possible)
     stop = StopSignal()
     _log_granted(log, feed, config)
+    _log_libraries(log, feed)
     _ask_for_hardware_timestamps(log, config)
     clock = ClockWatch(config, feed, log)
     clock.tick()
@@ -77,6 +78,7 @@ def _supervise(
     demotion = Demotion(log, receive_thread() if config.receive.priority else None)
     while not stop.wait(tick_s):
         log_events(log, feed, config)
+        _log_libraries(log, feed)
         for helper in helpers:
             helper.tick()
         if not feed.running:
@@ -118,6 +120,12 @@ def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) ->
         )
         if config.receive.mode == "onload" and not feed.granted(index)["accelerated"]:
             log.warning("not accelerated", line=line.name, why=_core.why_not_accelerated())
+
+
+def _log_libraries(log: FilteringBoundLogger, feed: _core.Feed) -> None:
+    """Log what libraries of the receive mode have said: they would have written to the terminal."""
+    for line in feed.take_receive_log().splitlines():
+        log.info("receive_library", text=line.strip())
 
 
 def _ask_for_hardware_timestamps(log: FilteringBoundLogger, config: Config) -> None:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedhandler.config import Config, Receive, load, problems
-from feedhandler.errors import NotInThisBuildError, UsageError
+from feedhandler.errors import UsageError
 
 MINIMAL = """\
 [channel]
@@ -211,20 +211,31 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("receive", "message"),
     [
+        ("spin = false", 'receive.spin: false does not go with receive.mode "dpdk": it can only poll'),
+        ("", 'receive.dpdk.ports: is empty; receive.mode "dpdk" needs one for each device'),
+        ("dpdk.ports = 1", "receive.dpdk.ports: 1 is not a table"),
         (
-            DOCUMENTED.replace('mode = "socket"', 'mode = "dpdk"'),
-            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp", "onload" are',
+            'dpdk.ports = { eth0 = "eth0" }',
+            'receive.dpdk.ports.eth0: "eth0" is not a PCI address (as in "0000:3b:00.0") or a virtual '
+            'device of DPDK (as in "net_af_packet0,iface=eth0")',
         ),
+        ("dpdk.rx_descriptors = 1", "receive.dpdk.rx_descriptors: 1 is less than 32"),
     ],
 )
-def test_part_that_is_not_in_this_build_says_so(tmp_path: Path, text: str, message: str) -> None:
-    """Valid keys of parts to come are refused by one clear line, with the usage error's exit status."""
-    with pytest.raises(NotInThisBuildError) as caught:
-        load(write(tmp_path, text), {})
-    assert str(caught.value) == f"{tmp_path}/feed.toml: {message}"
-    assert caught.value.exit_code == 2
+def test_what_dpdk_needs_and_has_not_is_named(tmp_path: Path, receive: str, message: str) -> None:
+    """It has nothing to sleep on, and cannot guess its ports."""
+    text = MINIMAL + f'[receive]\nmode = "dpdk"\n{receive}\n'
+    assert error_of(tmp_path, text) == f"feed.toml: {message}"
+
+
+def test_ports_of_dpdk_come_from_the_file_or_a_variable(tmp_path: Path) -> None:
+    """The variable replaces all of them."""
+    path = write(tmp_path, MINIMAL + '[receive]\nmode = "dpdk"\ndpdk.ports = { eth2 = "0000:3b:00.0" }\n')
+    assert load(path, {}).receive.dpdk.ports == {"eth2": "0000:3b:00.0"}
+    override = {"FEEDHANDLER__RECEIVE__DPDK__PORTS": '{ "eth 3" = "net_null0" }'}
+    assert load(path, override).receive.dpdk.ports == {"eth 3": "net_null0"}
 
 
 def test_table_that_is_named_alone_has_the_documented_values(tmp_path: Path) -> None:
@@ -322,11 +333,6 @@ def test_environment_overrides_keys(tmp_path: Path) -> None:
             "names a whole entry of line; name one of its keys: name, group, port, interface, source",
         ),
         ("LINE__0__PORT", "0", "line[0].port: 0 is not a port (1 to 65535)"),
-        (
-            "RECEIVE__MODE",
-            "dpdk",
-            'receive.mode: "dpdk" is not in this build; "socket", "packet", "xdp", "onload" are',
-        ),
         (
             "PUBLISH__SYMBOLS",
             '["AAPL", ""]',

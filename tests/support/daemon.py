@@ -45,7 +45,9 @@ def write_config(
     for line in lines:
         text.append(f'[[line]]\nname = "{line.name}"\ngroup = "{line.group}"\nport = {line.port}\n')
         text.append(f'interface = "{interface}"\n')
-    text.append("[receive]\nspin = false\n" + tables.get("receive", ""))
+    receive = tables.get("receive", "")
+    spin = 'mode = "dpdk"' in receive  # it cannot sleep; on these few cores the others should
+    text.append(f"[receive]\nspin = {str(spin).lower()}\n{receive}")
     text.append("[recovery]\n" + tables.get("recovery", "timeout_ms = 20\nrequests_per_s = 100000\n"))
     text += [f'[[recovery.server]]\naddress = "{address}:{port}"\n' for address, port in servers]
     text.append(

@@ -19,11 +19,17 @@ NOWHERE: kept out before anybody counts.
 
 def as_toml(settings: Mapping[str, Any]) -> str:
     """Return the settings as they stand below `[receive]` in a configuration."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, dict)]
     for name, table in settings.items():
         if isinstance(table, dict):
-            lines += [f"[receive.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+            lines += [f"[receive.{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
 
 
 def _nothing() -> dict[str, str]:
@@ -155,4 +161,26 @@ ONLOAD_COPIES = replace(
     granted={"accelerated": True, "zero_copy": False},
 )
 
-MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD, ONLOAD_COPIES]
+
+def _dpdk(driver: str, options: str = "", **settings: Any) -> Settings:
+    """Return settings with a virtual device of DPDK over each of the lines' devices."""
+
+    def of(devices: Sequence[str]) -> dict[str, Any]:
+        ports = {device: f"{driver}{number},iface={device}{options}" for number, device in enumerate(devices)}
+        return {"mode": "dpdk", "dpdk": {"ports": ports, **settings}}
+
+    return of
+
+
+DPDK_PACKET = Mode(
+    "dpdk-packet",
+    settings=_dpdk("net_af_packet", rx_descriptors=1024),
+    # Its driver has the kernel put fragments together.
+    fate=PACKET.fate | {"fragment": DELIVERED},
+    small=_dpdk("net_af_packet", ",blocksz=4096,framesz=2048,framecnt=512"),
+    large=_dpdk("net_af_packet", ",blocksz=4096,framesz=2048,framecnt=32768"),
+    time_kind="none",
+    capabilities=("net_raw", "net_admin"),
+)
+
+MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD, ONLOAD_COPIES, DPDK_PACKET]

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <map>
 #include <string>
+#include <vector>
 
 #include "receive/any_source.hpp"
 
@@ -39,6 +42,18 @@ inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
         take(onload, "require", out.onload.require);
         take(onload, "stack", out.onload.stack);
         take(onload, "zero_copy", out.onload.zero_copy);
+    }
+    if (table.contains("dpdk")) {
+        const auto dpdk = nanobind::cast<nanobind::dict>(table["dpdk"]);
+        std::map<std::string, std::string> ports;
+        take(dpdk, "ports", ports);
+        out.dpdk.ports.assign(ports.begin(), ports.end());
+        take(dpdk, "eal", out.dpdk.eal);
+        take(dpdk, "huge_pages", out.dpdk.huge_pages);
+        take(dpdk, "memory_mib", out.dpdk.memory_mib);
+        take(dpdk, "rx_descriptors", out.dpdk.rx_descriptors);
+        take(dpdk, "plugin", out.dpdk.plugin);
+        take(table, "cpu", out.dpdk.cpu);
     }
     return out;
 }

@@ -301,6 +301,8 @@ void register_feed(nb::module_& m) {
         .def(
             "drop_image", [](receive::Feed& feed) { feed.restart().drop_image(); },
             nb::call_guard<nb::gil_scoped_release>(), "Free the image, when the restart is over.")
+        .def("take_receive_log", &receive::Feed::take_receive_log,
+             "What the libraries of the receive mode have said since the last call: lines.")
         .def_prop_ro("events_lost", [](receive::Feed& feed) { return feed.events().lost(); })
         .def(
             "granted",
@@ -346,6 +348,8 @@ void register_receive(nb::module_& m) {
              nb::arg("largest_frame"))
         .def("run", &XdpFilter::run, nb::arg("frame"),
              "What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.");
+    m.def("default_dpdk_plugin", &receive::default_dpdk_plugin,
+          "Where the build puts the plugin of receive.mode \"dpdk\", if it makes one.");
 
     register_feed(m);
     m.def("limit_capabilities", &receive::limit_capabilities, nb::arg("kept"),

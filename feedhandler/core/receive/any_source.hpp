@@ -6,6 +6,7 @@
 #include <string>
 #include <variant>
 
+#include "receive/dpdk/source.hpp"
 #include "receive/multicast.hpp"
 #include "receive/onload_source.hpp"
 #include "receive/packet_source.hpp"
@@ -21,9 +22,10 @@ struct ReceiveSettings {
     PacketSettings packet;
     XdpSettings xdp;
     OnloadSettings onload;
+    DpdkSettings dpdk;
 };
 
-using AnySource = std::variant<SocketSource, PacketSource, XdpSource, OnloadSource>;
+using AnySource = std::variant<SocketSource, PacketSource, XdpSource, OnloadSource, DpdkSource>;
 
 // Joins the lines. Throws when they cannot be had that way.
 inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveSettings& settings) {
@@ -33,6 +35,7 @@ inline AnySource open_source(std::span<const LineSettings> lines, const ReceiveS
         return AnySource(std::in_place_type<XdpSource>, lines, settings.xdp, settings.spin);
     if (settings.mode == "onload")
         return AnySource(std::in_place_type<OnloadSource>, lines, settings.onload, settings.spin);
+    if (settings.mode == "dpdk") return AnySource(std::in_place_type<DpdkSource>, lines, settings.dpdk);
     throw std::invalid_argument("receive.mode: \"" + settings.mode + "\" is not in this build");
 }
 

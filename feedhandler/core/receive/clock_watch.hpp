@@ -18,6 +18,9 @@ namespace fh::receive {
 
 class ClockWatch {
   public:
+    // `hardware_by_system`: what brings hardware times compares the devices' clocks with the system's itself.
+    explicit ClockWatch(bool hardware_by_system = false) : hardware_by_system_(hardware_by_system) {}
+
     // Any thread. The receive thread may see some words of this call and some of the one before: for a turn.
     void set(const ClockCounters& seen, bool always_trusted) {
         const auto values = std::bit_cast<Words>(seen);
@@ -36,8 +39,9 @@ class ClockWatch {
         out = std::bit_cast<ClockCounters>(values);
         out.feed_error_ns = static_cast<std::uint64_t>(std::abs(trust_.feed_error_ns));
         trust_.system = always || out.trusted != 0;
-        trust_.hardware = always || out.hardware_trusted != 0;
-        trust_.hardware_lead_ns = static_cast<std::int64_t>(out.hardware_lead_s) * 1'000'000'000;
+        trust_.hardware = hardware_by_system_ ? trust_.system : always || out.hardware_trusted != 0;
+        if (!hardware_by_system_)
+            trust_.hardware_lead_ns = static_cast<std::int64_t>(out.hardware_lead_s) * 1'000'000'000;
     }
 
     // The system's clock against the feed's own, which is CLOCK_MONOTONIC + `offset_ns`. A comparison that
@@ -55,6 +59,7 @@ class ClockWatch {
     static constexpr std::size_t words = sizeof(ClockCounters) / 8;
     using Words = std::array<std::uint64_t, words>;
 
+    bool hardware_by_system_;
     std::array<std::atomic<std::uint64_t>, words> seen_{};
     std::atomic<bool> always_trusted_{false};
     ClockTrust trust_;

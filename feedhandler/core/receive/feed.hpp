@@ -105,6 +105,7 @@ class Feed {
           // generous limit.
           trading_days_(settings.trading_days),
           memory_locked_(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0),
+          clocks_(settings.receive.mode == "dpdk"),
           channel_(with_books(settings.channel)),
           journal_(journal_files(settings)),
           meter_(channel_.latency(), settings.latency_sample_every, latency::TickClock{}),
@@ -151,6 +152,16 @@ class Feed {
     EventQueue& events() { return events_; }
     std::string take_snapshot_failure() { return loader_ ? loader_->take_failure() : std::string{}; }
     Restart& restart() { return restart_; }
+    std::string take_receive_log() {
+        return std::visit(
+            [](auto& source) {
+                if constexpr (requires { source.take_log(); })
+                    return source.take_log();
+                else
+                    return std::string{};
+            },
+            source_);
+    }
     // What the supervisor has seen of the host's clocks; before start() too, else no time is trusted.
     void set_clock(const ClockCounters& seen, bool trusted) { clocks_.set(seen, trusted); }
     SourceStats granted(std::size_t line) const {  // before start() only

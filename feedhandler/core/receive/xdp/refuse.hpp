@@ -12,8 +12,8 @@
 
 namespace fh::receive::xdp {
 
-// The capabilities that this mode needs and this thread has not: "CAP_BPF, CAP_NET_ADMIN".
-inline std::string missing_capabilities() {
+// The capabilities that are needed and this thread has not: "CAP_BPF, CAP_NET_ADMIN".
+inline std::string missing_capabilities(bool with_bpf = true) {
     constexpr struct {
         unsigned number;
         const char* name;
@@ -23,7 +23,8 @@ inline std::string missing_capabilities() {
     std::string out;
     if (syscall(SYS_capget, &header, held) != 0) return out;
     for (const auto& one : needed)
-        if ((held[one.number / 32].effective >> (one.number % 32) & 1) == 0)
+        if ((with_bpf || one.number != CAP_BPF) &&
+            (held[one.number / 32].effective >> (one.number % 32) & 1) == 0)
             out += (out.empty() ? "" : ", ") + std::string(one.name);
     return out;
 }

@@ -1,0 +1,403 @@
+// The DPDK plugin: a shared object of its own, so that nothing else has to know DPDK. See plugin_abi.hpp.
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mbuf_dyn.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "receive/dpdk/plugin_abi.hpp"
+
+namespace {
+
+constexpr std::uint16_t most_queues = 16;
+constexpr std::uint16_t most_held = 256;  // frames of one port between two polls
+
+// What DPDK says goes here instead of to the terminal; bounded, for a driver may say something per packet.
+class Log {
+  public:
+    static constexpr std::size_t most_bytes = 64 << 10;
+
+    void add(std::string_view text) {
+        const std::lock_guard lock(mutex_);
+        text_.append(text.substr(0, most_bytes - std::min(most_bytes, text_.size())));
+    }
+    std::string take() {
+        const std::lock_guard lock(mutex_);
+        return std::exchange(text_, {});
+    }
+
+  private:
+    std::mutex mutex_;
+    std::string text_;
+};
+
+Log& log_of_process() {
+    static Log made;
+    return made;
+}
+
+ssize_t write_log(void* /*cookie*/, const char* text, std::size_t size) {
+    log_of_process().add({text, size});
+    return static_cast<ssize_t>(size);
+}
+
+// EAL prints its usage to the standard output, libbpf its complaints to the standard error: for as long as
+// this lives, both go to the log. Other threads should say nothing meanwhile: there are none at a start.
+class QuietTerminal {
+  public:
+    QuietTerminal() : file_(memfd_create("dpdk-output", MFD_CLOEXEC)) {
+        std::fflush(nullptr);
+        for (int fd : {1, 2}) {
+            saved_.at(static_cast<std::size_t>(fd - 1)) = dup(fd);
+            if (file_ >= 0) dup2(file_, fd);
+        }
+    }
+    QuietTerminal(const QuietTerminal&) = delete;
+    QuietTerminal& operator=(const QuietTerminal&) = delete;
+    ~QuietTerminal() {
+        std::fflush(nullptr);
+        for (int fd : {1, 2}) {
+            int& saved = saved_.at(static_cast<std::size_t>(fd - 1));
+            if (saved < 0) {
+                ::close(fd);  // it was closed
+            } else {
+                dup2(saved, fd);
+                ::close(saved);
+            }
+        }
+        if (file_ < 0) return;
+        std::string text(static_cast<std::size_t>(lseek(file_, 0, SEEK_END)), '\0');
+        if (pread(file_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()))
+            log_of_process().add(text);
+        ::close(file_);
+    }
+
+  private:
+    int file_;
+    std::array<int, 2> saved_{};
+};
+
+[[noreturn]] void fail(const std::string& what, int error) {
+    throw std::runtime_error(what + ": " + rte_strerror(error < 0 ? -error : error));
+}
+
+// Once a process. On a thread of its own: the EAL pins its caller.
+void start_eal(const fh_dpdk_settings& settings) {
+    static bool started = false;
+    if (started) return;
+    static constexpr cookie_io_functions_t functions{nullptr, write_log, nullptr, nullptr};
+    FILE* const stream = fopencookie(nullptr, "w", functions);
+    if (stream != nullptr) rte_openlog_stream(stream);
+    std::vector<std::string> words(settings.arguments, settings.arguments + settings.argument_count);
+    std::vector<char*> arguments{const_cast<char*>("feedhandler")};
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    int error = 0;
+    std::thread([&] {
+        if (rte_eal_init(static_cast<int>(arguments.size()) - 1, arguments.data()) < 0) error = rte_errno;
+    }).join();
+    if (error != 0) fail("the EAL does not start", error);
+    started = true;
+}
+
+std::string name_of(const std::string& port) { return port.substr(0, port.find(',')); }
+
+// AF_PACKET sockets of this process. The driver net_af_packet says nothing of what its ring has dropped; its
+// sockets do.
+std::vector<int> packet_sockets() {
+    std::vector<int> out;
+    for (int fd = 0; fd < getdtablesize() && fd < 4096; ++fd) {
+        int domain = 0;
+        socklen_t length = sizeof(domain);
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_PACKET)
+            out.push_back(fd);
+    }
+    return out;
+}
+
+// What this host sends has not been received, and what is no line's takes no room in the ring.
+void keep_others_out(int fd, const void* filter) {
+    constexpr int yes = 1;
+    setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes));
+    if (filter != nullptr) setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(sock_fprog));
+}
+
+class Port {
+  public:
+    Port(const fh_dpdk_port& settings, std::uint16_t descriptors) : name_(name_of(settings.device)) {
+        const std::vector<int> before = packet_sockets();
+        if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0) {
+            if (const int error = rte_dev_probe(settings.device); error != 0) fail("no such device", error);
+            if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0)
+                throw std::runtime_error("is no device that receives");
+        }
+        there_ = true;
+        if (name_.starts_with("net_af_packet")) {
+            std::ranges::set_difference(packet_sockets(), before, std::back_inserter(sockets_));
+            for (const int fd : sockets_) keep_others_out(fd, settings.packet_filter);
+        }
+        try {
+            set_up(name_.starts_with("net_"), descriptors);
+        } catch (...) {
+            close();
+            throw;
+        }
+    }
+    Port(const Port&) = delete;
+    Port& operator=(const Port&) = delete;
+    ~Port() { close(); }
+
+    std::size_t poll(fh_dpdk_frame* out, std::size_t most) {
+        if (held_ != 0) rte_pktmbuf_free_bulk(mbufs_.data(), static_cast<unsigned>(held_));
+        held_ = 0;
+        for (std::uint16_t queue = 0; queue < queues_ && held_ < most; ++queue) {
+            const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(most, most_held) - held_);
+            held_ += rte_eth_rx_burst(id_, queue, mbufs_.data() + held_, room);
+        }
+        for (std::size_t i = 0; i < held_; ++i) out[i] = frame_of(mbufs_[i]);
+        return held_;
+    }
+
+    void stats(fh_dpdk_stats& out) {
+        rte_eth_stats seen{};
+        if (rte_eth_stats_get(id_, &seen) == 0) out.drops = seen.imissed + seen.rx_nombuf;
+        for (const int fd : sockets_) {
+            tpacket_stats ring{};
+            socklen_t length = sizeof(ring);
+            if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &ring, &length) == 0)
+                ring_drops_ += ring.tp_drops;  // reading sets it to 0
+        }
+        out.drops += ring_drops_;
+        out.buffer_bytes = buffer_bytes_;
+        out.queues = queues_;
+        out.has_ticks = read_clock(out.ticks) ? 1 : 0;
+    }
+
+  private:
+    void set_up(bool is_virtual_device, std::uint16_t descriptors) {
+        rte_eth_dev_info info{};
+        if (const int error = rte_eth_dev_info_get(id_, &info); error != 0) fail("what is it", error);
+        // A card without rules of its own brings all to its first queue; these have as many as they were
+        // given.
+        const bool has_given_queues = name_.starts_with("net_af_");
+        queues_ = has_given_queues ? std::clamp<std::uint16_t>(info.max_rx_queues, 1, most_queues) : 1;
+        const std::uint16_t transmit = is_virtual_device && info.max_tx_queues != 0 ? queues_ : 0;
+        rte_eth_conf configuration{};
+        configuration.rxmode.offloads = info.rx_offload_capa & wanted_offloads;
+        if (const int error = rte_eth_dev_configure(id_, queues_, transmit, &configuration); error != 0)
+            fail("its configuration", error);
+        std::uint16_t none = 0;
+        rte_eth_dev_adjust_nb_rx_tx_desc(id_, &descriptors, &none);
+        make_pool(descriptors);
+        const int node = rte_eth_dev_socket_id(id_);
+        for (std::uint16_t queue = 0; queue < queues_; ++queue)
+            if (const int error = rte_eth_rx_queue_setup(id_, queue, descriptors, static_cast<unsigned>(node),
+                                                         nullptr, pool_);
+                error != 0)
+                fail("a queue of " + std::to_string(descriptors) + " descriptors", error);
+        for (std::uint16_t queue = 0; queue < transmit; ++queue)  // some virtual devices do not start without
+            if (const int error =
+                    rte_eth_tx_queue_setup(id_, queue, descriptors, static_cast<unsigned>(node), nullptr);
+                error != 0)
+                fail("a queue to send", error);
+        if (const int error = rte_eth_dev_start(id_); error != 0) fail("its start", error);
+        started_ = true;
+        // Virtual devices have a kernel's device below, whose filter knows the groups by the memberships.
+        if (rte_eth_allmulticast_enable(id_) != 0 && !is_virtual_device) rte_eth_promiscuous_enable(id_);
+        if ((configuration.rxmode.offloads & RTE_ETH_RX_OFFLOAD_TIMESTAMP) != 0) find_timestamp();
+        rte_eth_stats_reset(id_);
+    }
+
+    static constexpr std::uint64_t wanted_offloads =
+        RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+
+    // One thread takes and gives: no need for the ring of many, nor for a cache of each thread. A buffer has
+    // room for the largest frame of the device, so that none is in pieces.
+    void make_pool(std::uint16_t descriptors) {
+        std::uint16_t mtu = 0;
+        rte_eth_dev_get_mtu(id_, &mtu);
+        const auto room = static_cast<std::uint16_t>(RTE_PKTMBUF_HEADROOM +
+                                                     std::max(2048, std::min<int>(mtu + 64, 16 << 10)));
+        // A driver may keep as many again as it has descriptors (net_af_xdp: 2048 at least, and a ring more).
+        const unsigned count = queues_ * (2u * std::max<unsigned>(descriptors, 2048) + 2048) + most_held;
+        static unsigned serial = 0;
+        const std::string name = "fh" + std::to_string(serial++);
+        for (const int node : {rte_eth_dev_socket_id(id_), SOCKET_ID_ANY})
+            if (pool_ == nullptr)
+                pool_ = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, 0, room, node, "ring_sp_sc");
+        if (pool_ == nullptr)
+            throw std::runtime_error("no memory for " + std::to_string(count) + " frames of " +
+                                     std::to_string(room) + " bytes: receive.dpdk.memory_mib is too small");
+        buffer_bytes_ = std::uint64_t{count} * room;
+    }
+
+    void find_timestamp() {
+        const int offset = rte_mbuf_dynfield_lookup(RTE_MBUF_DYNFIELD_TIMESTAMP_NAME, nullptr);
+        const int flag = rte_mbuf_dynflag_lookup(RTE_MBUF_DYNFLAG_RX_TIMESTAMP_NAME, nullptr);
+        if (offset < 0 || flag < 0) return;
+        timestamp_offset_ = offset;
+        timestamp_flag_ = std::uint64_t{1} << flag;
+        rte_eth_timesync_enable(id_);  // where the clock is read by it
+    }
+
+    // The clock that the timestamps are of: free running, or that of PTP, in nanoseconds.
+    bool read_clock(std::uint64_t& ticks) const {
+        if (timestamp_flag_ == 0) return false;
+        if (rte_eth_read_clock(id_, &ticks) == 0) return true;
+        timespec time{};
+        if (rte_eth_timesync_read_time(id_, &time) != 0) return false;
+        ticks = static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u +
+                static_cast<std::uint64_t>(time.tv_nsec);
+        return true;
+    }
+
+    fh_dpdk_frame frame_of(rte_mbuf* mbuf) const {
+        const std::uint64_t flags = mbuf->ol_flags;
+        fh_dpdk_frame out{rte_pktmbuf_mtod(mbuf, const std::uint8_t*), mbuf->data_len, 0, 0};
+        const std::uint64_t ip = flags & RTE_MBUF_F_RX_IP_CKSUM_MASK,
+                            udp = flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+        if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD && udp == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
+            out.flags |= fh_dpdk_intact;
+        if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD || udp == RTE_MBUF_F_RX_L4_CKSUM_BAD)
+            out.flags |= fh_dpdk_damaged;
+        if ((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) out.flags |= fh_dpdk_tagged;
+        if (mbuf->data_len != mbuf->pkt_len) out.flags |= fh_dpdk_truncated;
+        if ((flags & timestamp_flag_) != 0) {
+            out.ticks = *RTE_MBUF_DYNFIELD(mbuf, timestamp_offset_, rte_mbuf_timestamp_t*);
+            out.flags |= fh_dpdk_has_ticks;
+        }
+        return out;
+    }
+
+    // Without it net_af_xdp would leave its program on the device.
+    void close() {
+        if (!std::exchange(there_, false)) return;
+        if (held_ != 0) rte_pktmbuf_free_bulk(mbufs_.data(), static_cast<unsigned>(std::exchange(held_, 0)));
+        if (started_) rte_eth_dev_stop(id_);
+        rte_eth_dev_info info{};
+        rte_device* const device = rte_eth_dev_info_get(id_, &info) == 0 ? info.device : nullptr;
+        rte_eth_dev_close(id_);
+        if (device != nullptr) rte_dev_remove(device);
+        rte_mempool_free(pool_);
+    }
+
+    std::string name_;
+    std::uint16_t id_ = 0;
+    std::uint16_t queues_ = 0;
+    bool there_ = false;
+    bool started_ = false;
+    rte_mempool* pool_ = nullptr;
+    std::uint64_t buffer_bytes_ = 0;
+    int timestamp_offset_ = -1;
+    std::uint64_t timestamp_flag_ = 0;
+    std::vector<int> sockets_;
+    std::uint64_t ring_drops_ = 0;
+    std::array<rte_mbuf*, most_held> mbufs_{};
+    std::size_t held_ = 0;
+};
+
+using Ports = std::vector<std::unique_ptr<Port>>;
+
+// Those open, for an exit that forgets to close them.
+std::vector<Ports*>& open_ports() {
+    static std::vector<Ports*> all;
+    return all;
+}
+
+void close(void* handle) {
+    const QuietTerminal quiet;
+    std::erase(open_ports(), static_cast<Ports*>(handle));
+    delete static_cast<Ports*>(handle);
+}
+
+void close_all() {
+    while (!open_ports().empty()) close(open_ports().back());
+}
+
+// The line by which a driver or the EAL said why, if any: what is printed last is often a consequence.
+std::string reason_in(const std::string& text) {
+    std::string found;
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t end = std::min(text.find('\n', at), text.size());
+        const std::string line = text.substr(at, end - at);
+        at = end + 1;
+        for (const char* word : {"annot", "rror", "ailed", "nvalid", "ould not", "nable", "not support"})
+            if (found.empty() && line.find(word) != std::string::npos) found = line;
+    }
+    return found;
+}
+
+void* open(const fh_dpdk_settings* settings, char* error, std::size_t error_size) {
+    const std::string before = log_of_process().take();
+    std::string what;
+    auto ports = std::make_unique<Ports>();
+    try {
+        const QuietTerminal quiet;
+        start_eal(*settings);
+        for (std::uint32_t i = 0; i < settings->port_count; ++i) {
+            what = std::string(settings->ports[i].device) + ": ";
+            ports->push_back(std::make_unique<Port>(settings->ports[i],
+                                                    static_cast<std::uint16_t>(settings->rx_descriptors)));
+        }
+        static const int registered = std::atexit(close_all);
+        static_cast<void>(registered);
+        open_ports().push_back(ports.get());
+        return ports.release();
+    } catch (const std::exception& failure) {
+        what += failure.what();
+    }
+    {
+        const QuietTerminal quiet;
+        ports.reset();
+    }
+    if (const std::string reason = reason_in(log_of_process().take()); !reason.empty())
+        what += " (" + reason + ")";
+    std::snprintf(error, error_size, "%s", what.c_str());
+    return nullptr;
+}
+
+std::size_t poll(void* handle, std::uint32_t port, fh_dpdk_frame* out, std::size_t most) {
+    return (*static_cast<Ports*>(handle))[port]->poll(out, most);
+}
+
+void stats(void* handle, std::uint32_t port, fh_dpdk_stats* out) {
+    *out = {};
+    (*static_cast<Ports*>(handle))[port]->stats(*out);
+}
+
+std::size_t take_log(void* /*handle*/, char* out, std::size_t size) {
+    const std::string text = log_of_process().take();
+    return text.copy(out, size);
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) const fh_dpdk_api* fh_dpdk_plugin() {
+    static constexpr fh_dpdk_api api{
+        sizeof(fh_dpdk_api), fh_dpdk_version, open, poll, stats, take_log, close,
+    };
+    return &api;
+}
