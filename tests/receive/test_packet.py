@@ -1,14 +1,18 @@
 """What is special to AF_PACKET rings; what all receive modes have in common is in test_conformance.py."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dpkt
 import pytest
 
+from feedhandler import _core
 from tests.support.daemon import COMMAND, environment
+from tests.support.frames import FrameSender, multicast_address, packet
 from tests.support.multicast import Sender
 from tests.support.netns import Veth, inside, veth_pair
 from tests.support.receiver import Receiver, digest
@@ -114,6 +118,57 @@ def test_datagrams_of_this_host_are_taken_once(pair: Veth) -> None:
         assert answer["got"] == [[digest(b"%d" % i) for i in range(10)], []]
     for sender in senders:
         sender.close()
+
+
+def odd_frames(sender: str, count: int) -> Iterator[bytes]:
+    """Yield frames of two lines and near them: headers damaged or rare, lengths and sums right or not."""
+    chance = random.Random(5)
+    for number in range(count):
+        group = chance.choice([GROUP, "239.77.2.2", "239.77.2.3"])
+        options = b"\x01" * 4 * chance.choice([0, 0, 0, 1, 10])
+        address = chance.choice([sender, sender, "198.18.0.9"])
+        made = bytearray(
+            packet(b"%d" % number, group, chance.choice([PORT, PORT + 1]), address, options=options)
+        )
+        for _ in range(chance.choice([0, 0, 1, 2])):
+            made[chance.randrange(len(made))] ^= 1 << chance.randrange(8)
+        if chance.random() < 0.3:
+            made[6:8] = chance.choice([b"\x20\0", b"\0\x10", b"\x40\0", b"\x80\0"])  # MF, offset, DF, evil
+        if chance.random() < 0.5:
+            header = 4 * max(made[0] & 0xF, 5)
+            made[10:12] = b"\0\0"
+            made[10:12] = dpkt.in_cksum(bytes(made[:header])).to_bytes(2, "big")
+        ethertype = chance.choice([b"\x08\0"] * 9 + [b"\x08\x06"])
+        cut = chance.choice([None] * 9 + [-1])
+        yield (multicast_address(group) + b"\2\0\0\0\0\1" + ethertype + bytes(made))[:cut]
+
+
+def test_filter_keeps_out_no_datagram_of_a_line(pair: Veth) -> None:
+    """4,000 frames: what arrives is what the lines, one with a sender, take of them without a filter."""
+    lines = [
+        ("A", GROUP, PORT, pair.receiver_device, ""),
+        ("B", "239.77.2.2", PORT, pair.receiver_device, pair.sender_address),
+    ]
+    table = _core.FrameLines([_core.LineSettings(*line) for line in lines])
+    frames = FrameSender(pair.sender, pair.sender_device)
+    expected: list[list[str]] = [[], []]
+    got: list[list[str]] = [[], []]
+    with Receiver(lines, SETTINGS, prefix=pair.inside(pair.receiver)) as running:
+        for number, frame in enumerate([*odd_frames(pair.sender_address, 4000), None]):
+            if number % 250 == 0:  # the ring is small
+                end = b"end %d" % number
+                frames.send(packet(end, GROUP, PORT, pair.sender_address), multicast_address(GROUP))
+                expected[0].append(digest(end))
+                for line, more in zip(got, running.until((0, end))["got"], strict=True):
+                    line.extend(more)
+            if frame is None:
+                break
+            frames.socket.send(frame)
+            if taken := table.take(frame):
+                expected[taken[0]].append(digest(taken[1]))
+    frames.close()
+    assert got == expected
+    assert min(map(len, expected)) > 100
 
 
 def test_net_raw_is_all_it_needs(pair: Veth, sender: Sender) -> None:
