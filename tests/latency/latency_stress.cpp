@@ -75,7 +75,9 @@ void consume_all(const std::string& directory) {
         for (; next <= end; ++next) meter.on_record(static_cast<std::uint32_t>(next));
         meter.settle();
     }
-    while (meter.consume().count() + meter.missed() < samples) meter.settle();
+    const latency::Sample& last = channel.page().latency.samples[samples % latency::sample_slots];
+    while (last.published_ticks.load(std::memory_order_acquire) == 0) std::this_thread::yield();
+    meter.settle();
     check(meter.consume().count() + meter.missed() == samples, "samples met and missed are not those made");
     check(meter.consume().count() > 0, "the consumer met none");
     std::printf("met %llu\n", static_cast<unsigned long long>(meter.consume().count()));

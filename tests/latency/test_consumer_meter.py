@@ -74,6 +74,23 @@ def test_a_consumer_that_sleeps_through_the_samples_knows_how_many_it_missed() -
     assert consumer.consume.count == 1
 
 
+@pytest.mark.parametrize("between", [0, 100, SLOTS - 2, SLOTS, 3 * SLOTS])
+def test_samples_that_were_seen_but_not_settled_when_it_was_lapped_are_met_or_missed(between: int) -> None:
+    """None falls out of the account: the consumer slept in the middle of a batch."""
+    meter = _core.LatencyMeter(1)
+    consumer = _core.ConsumerMeter(meter)
+    for sequence in range(1, 11):
+        publish(meter, sequence)
+    for sequence in range(1, 11):
+        consumer.on_record(sequence)
+    for sequence in range(11, 12 + between):
+        publish(meter, sequence)
+    for sequence in range(11, 12 + between):
+        consumer.on_record(sequence)
+    consumer.settle()
+    assert consumer.consume.count + consumer.missed == 11 + between
+
+
 def test_numbers_begin_anew_with_a_session() -> None:
     """An old sample that was never met does not keep the new session's from being met for ever."""
     meter = _core.LatencyMeter(1)

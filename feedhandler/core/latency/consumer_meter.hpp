@@ -68,6 +68,8 @@ class ConsumerMeter {
         expecting_ = false;
         if (next_ > newest) return false;
         if (newest - next_ >= sample_slots - 1) {  // the oldest place is the next to be overwritten
+            settle();
+            while (settled_ < next_) forget();
             missed_ += newest - next_;
             next_ = settled_ = newest;
         }
@@ -83,7 +85,7 @@ class ConsumerMeter {
     }
 
     void forget() {
-        ++missed_;
+        if (seen_ticks_[settled_ % sample_slots] != 0) ++missed_;
         ++settled_;
     }
 
