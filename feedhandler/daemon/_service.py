@@ -52,7 +52,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     clock.tick()
     feed.start()
     spread(config.receive.cpu, usable)
-    drop_privileges(log, feed)
+    drop_privileges(log, feed, config)
     restart.begin(feed)
     children, journal = _children_of(config, directory, log), _journal_of(config, directory, log)
     journal.may_start = restart.journal_is_free

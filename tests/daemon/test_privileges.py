@@ -87,3 +87,17 @@ def test_locked_memory_needs_its_capability_up_to_no_limit() -> None:
     assert needed(root=False, memory_locked=False, **limit) == ()
     assert needed(root=False, memory_locked=True, limit_bytes=resource.RLIM_INFINITY) == ()
     assert "CAP_DAC_OVERRIDE" in needed(root=True, memory_locked=False, **limit)
+
+
+@pytest.mark.parametrize(
+    ("port", "kept"),
+    [
+        ("net_af_packet0,iface=eth2", ()),
+        ("net_pcap0,rx_pcap=day.pcap", ()),
+        ("net_af_xdp0,iface=eth2", ("CAP_NET_ADMIN",)),
+        ("0000:3b:00.0", ("CAP_NET_ADMIN",)),
+    ],
+)
+def test_devices_that_dpdk_gives_back_itself_need_net_admin_to_the_end(port: str, kept: tuple[str]) -> None:
+    """AF_XDP's program stays on the device when nobody may take it off."""
+    assert needed(root=False, memory_locked=False, limit_bytes=0, dpdk_ports=[port]) == kept

@@ -86,6 +86,7 @@ def _install(booted: Machine) -> None:
         # the compiled module lies beside the sources, or where an editable install has put it
         f"cp -r {ROOT}/feedhandler {ROOT}/recovery {site}/",
         f"cp {_core.__file__} {site}/feedhandler/",
+        f"cp {Path(_core.__file__).parent}/_dpdk*.so {site}/feedhandler/ || true",
         f"printf '%s\\n' {' '.join(paths)} > {site}/shared.pth",
         "printf '#!/opt/feedhandler/bin/python\\nfrom feedhandler.cli import main\\nmain()\\n'"
         " > /opt/feedhandler/bin/feedhandler",

@@ -10,13 +10,21 @@ from tests.support.wait import wait_for
 from tests.systemd.conftest import ROOT, Machine
 from tests.systemd.test_units import CONFIG, capabilities_of_threads, journal, kept, send, stat
 
-CAPABILITIES = {"packet": ("net_raw",), "xdp": ("net_raw", "net_admin", "bpf"), "onload": ("net_admin",)}
+CAPABILITIES = {
+    "packet": ("net_raw",),
+    "xdp": ("net_raw", "net_admin", "bpf"),
+    "dpdk": ("net_raw", "net_admin"),
+    "onload": ("net_admin",),
+}
 """Of each mode that has a drop-in, what it is given beside IPC_LOCK."""
 MODES = sorted(CAPABILITIES)
 NEEDING = [mode for mode in MODES if mode != "onload"]
 """What they are given they cannot do without."""
 # There is no such card here: the lines are the kernel's.
-SETTINGS = {"onload": "[receive.onload]\nrequire = false\nlaunch = false\n"}
+SETTINGS = {
+    "onload": "[receive.onload]\nrequire = false\nlaunch = false\n",
+    "dpdk": '[receive.dpdk]\nhuge_pages = false\nports = { lo = "net_af_packet0,iface=lo" }\n',
+}
 
 PORT = 26481
 
@@ -28,7 +36,9 @@ class Unit:
         self.machine, self.mode = machine, mode
         self.name, self.channel = f"feedhandler@{mode}.service", mode
         config = CONFIG.format(port=PORT).replace('listen = ""', 'listen = "127.0.0.1:26482"')
-        config = config.replace("spin = false", f'spin = false\nmode = "{mode}"\n{SETTINGS.get(mode, "")}')
+        config = config.replace(
+            "spin = false", f'spin = {str(mode == "dpdk").lower()}\nmode = "{mode}"\n{SETTINGS.get(mode, "")}'
+        )
         self.machine.write(
             f"/etc/feedhandler/{mode}.toml", config.replace("port =", 'interface = "lo"\nport =')
         )
