@@ -62,7 +62,10 @@ def test_what_only_the_kernel_understands_goes_to_it(loaded: _core.XdpFilter) ->
     whole = frame_of(b"payload " * 10)
     for part in fragments(whole[14:], 24, 7):
         assert loaded.run(ETHERNET + IPV4 + part) == PASS
-    assert loaded.run(frame_of(b"x", options=b"\x94\x04\x00\x00")) == PASS
+    # The second half of the option stands where the port would, without it.
+    for option in (b"\x94\x04\x00\x00", b"\x94\x04" + struct.pack(">H", 30001)):
+        assert loaded.run(frame_of(b"x", options=option)) == PASS
+    assert loaded.run(whole[:14] + b"\x55" + whole[15:]) == PASS
     assert loaded.run(ETHERNET + VLAN_5 + whole[12:]) == PASS
     assert loaded.run(ETHERNET + ARP + whole[14:]) == PASS
     assert loaded.run(whole[:23] + b"\x06" + whole[24:]) == PASS
@@ -83,7 +86,7 @@ def test_reserved_bit_and_dont_fragment_are_no_fragments(loaded: _core.XdpFilter
     payload=st.binary(max_size=300),
     group=st.sampled_from(GROUPS),
     port=st.sampled_from(PORTS),
-    options=st.sampled_from([b"", b"\x94\x04\x00\x00"]),
+    options=st.sampled_from([b"", b"\x94\x04\x75\x31"]),
     tag=st.sampled_from([b"", VLAN_5]),
     changes=st.lists(st.tuples(st.integers(0, 45), st.integers(0, 255)), max_size=3),
     cut=st.integers(0, 400),
