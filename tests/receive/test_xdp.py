@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from feedhandler import _core
 from tests.support.capabilities import nobody_with
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import Sender
@@ -177,6 +180,45 @@ def test_a_device_with_a_program_is_refused_by_its_name(
         assert line.endswith('use another device, or mode "packet" beside it')
         exchange(running, sender, [b"still here"])
         assert program_on(pair)["prog"]["name"] == "fh_lines"
+
+
+def leave_program(pair: Veth) -> None:
+    """Attach one without a link, as DPDK and libxdp do, and forget it: it stays."""
+    before = programs_open()
+    unattached = _core.XdpFilter([], 1792)
+    [fd] = programs_open() - before
+    with inside(pair.receiver), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
+        index = socket.if_nametoindex(pair.receiver_device)
+        nested, xdp, xdp_fd, set_link, acknowledge = 0x8000, 43, 1, 19, 5
+        attribute = struct.pack("=HHHHI", 12, nested | xdp, 8, xdp_fd, fd)
+        link = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute
+        netlink.send(struct.pack("=IHHII", 16 + len(link), set_link, acknowledge, 1, 0) + link)
+        assert struct.unpack_from("=i", netlink.recv(4096), 16) == (0,)
+    del unattached
+
+
+def programs_open() -> set[int]:
+    """Return the descriptors of this process that are programs."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the list itself
+            if str(entry.readlink()) == "anon_inode:bpf-prog":
+                found.add(int(entry.name))
+    return found
+
+
+def test_program_that_others_left_is_named_with_what_removes_it(pair: Veth, sender: Sender) -> None:
+    """It has no process; the command that is named works."""
+    leave_program(pair)
+    line = refusal(pair, settings())
+    number, remedy = program_on(pair)["prog"]["id"], f"ip link set {pair.receiver_device} xdp off"
+    assert line == (
+        f'receive.mode "xdp" on {pair.receiver_device}: XDP program {number} "fh_lines" is there '
+        f"already, of no process that can be seen: {remedy} removes what another left behind"
+    )
+    ip(pair.receiver, *remedy.split()[1:])
+    with receiver(pair, settings()) as running:
+        exchange(running, sender, [b"x"])
 
 
 @pytest.mark.parametrize("attach", ["native", "generic"])

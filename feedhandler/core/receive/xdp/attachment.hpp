@@ -4,6 +4,7 @@
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -130,13 +131,18 @@ class Attachment {
         if (link_.get() >= 0 || (reason != EBUSY && reason != EEXIST)) return;
         const std::uint32_t id = attached_program(device);
         const std::string name = program_name(id), holder = holder_of(id);
-        throw std::runtime_error(
-            what + ": XDP program " + std::to_string(id) + (name.empty() ? "" : " \"" + name + "\"") +
-            (holder.empty()
-                 ? " is there already, held by no process that can be seen (ip link set DEVICE xdp "
-                   "off takes off what another left)"
-                 : " of " + holder + " is there already") +
-            ": a device has one program; use another device, or mode \"packet\" beside it");
+        const std::string program =
+            "XDP program " + std::to_string(id) + (name.empty() ? "" : " \"" + name + '"');
+        if (holder.empty()) {
+            char device_name[IF_NAMESIZE] = "";
+            if_indextoname(device, device_name);
+            throw std::runtime_error(what + ": " + program +
+                                     " is there already, of no process that can be seen: ip link set " +
+                                     device_name + " xdp off removes what another left behind");
+        }
+        throw std::runtime_error(what + ": " + program + " of " + holder +
+                                 " is there already: a device has one program; use another device, or mode "
+                                 "\"packet\" beside it");
     }
 
     Descriptor link_;
