@@ -125,15 +125,17 @@ def _line(key: str, line: Line, device: str | None, config: Config) -> Iterator[
         return
     reply = _ioctl(device, _SIOCGIFFLAGS)
     flags = struct.unpack_from("H", reply, 16)[0] if reply else 0
+    show = f"ip link show {device}"
     if not flags & _IFF_UP:
-        yield error(f"{key}.interface", f"{device} is down", f"ip link set {device} up")
+        yield error(f"{key}.interface", f"{device} is down", f"ip link set {device} up", show)
         return
     if not flags & _IFF_RUNNING:
-        yield warning(f"{key}.interface", f"{device} has no carrier", "check cable, optic and switch port")
-    if not flags & (_IFF_MULTICAST | _IFF_LOOPBACK):
         yield warning(
-            f"{key}.interface", f"{device} is not set to multicast", f"ip link set {device} multicast on"
+            f"{key}.interface", f"{device} has no carrier", "check cable, optic and switch port", show
         )
+    if not flags & (_IFF_MULTICAST | _IFF_LOOPBACK):
+        remedy = f"ip link set {device} multicast on"
+        yield warning(f"{key}.interface", f"{device} is not set to multicast", remedy, show)
     yield from _join(key, line, device, config)
     if config.receive.mode == "socket" and not flags & _IFF_LOOPBACK:
         yield from _reverse_path(key, device)
@@ -173,6 +175,7 @@ def _join(key: str, line: Line, device: str, config: Config) -> Iterator[Finding
             f"{key}.buffer",
             f"receive buffer of {size >> 20} MiB, {2 * WANTED_BUFFER >> 20} wanted: bursts may be lost",
             f"sysctl -w net.core.rmem_max={WANTED_BUFFER}, or give CAP_NET_ADMIN",
+            "sysctl net.core.rmem_max",
         )
 
 
@@ -187,6 +190,7 @@ def _reverse_path(key: str, device: str) -> Iterator[Finding]:
             f"{key}.rp_filter",
             f"{device} drops datagrams whose sender it would not route back to",
             f"route the sources by {device}, or sysctl -w net.ipv4.conf.{device}.rp_filter=2",
+            f"sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{device}.rp_filter",
         )
 
 
@@ -195,9 +199,8 @@ def _server(key: str, host: str, port: int) -> Finding:
         try:
             probe.connect((host, port))  # finds the route; sends nothing
         except OSError as failure:
-            return error(
-                f"{key}.address", f"{host}:{port}: {(failure.strerror or '').lower()}", "add a route to it"
-            )
+            text = f"{host}:{port}: {(failure.strerror or '').lower()}"
+            return error(f"{key}.address", text, "add a route to it", f"ip route get {host}")
     return ok(f"{key}.address", f"there is a route to {host}:{port}")
 
 
@@ -209,5 +212,6 @@ def _port(key: str, host: str, port: int, consequence: str) -> Finding:
             probe.bind((address, port))
         except OSError as failure:
             text = f"{host}:{port} cannot be listened on ({(failure.strerror or '').lower()}): {consequence}"
-            return warning(key, text, "choose another address or port, or stop what listens there")
+            remedy = "choose another address or port, or stop what listens there"
+            return warning(key, text, remedy, f"ss -ltnp sport = :{port}")
     return ok(key, f"{host}:{port} is free")

@@ -9,34 +9,29 @@ from feedhandler.daemon._finding import Finding, error, ok, warning
 from feedhandler.daemon._kernel_files import ROOT, read
 
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_IPC_LOCK": 14, "CAP_SYS_NICE": 23, "CAP_BPF": 39}
-WITHOUT = {
-    "CAP_NET_ADMIN": "receive buffers stay within net.core.rmem_max, busy polling is not preferred",
-    "CAP_IPC_LOCK": "memory may be paged out",
-}
-"""What helps every mode, and what is missed without it."""
-
-NEEDED_BY_MODE = {
-    "packet": ("CAP_NET_RAW",),
-    "xdp": ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"),
-    "dpdk": ("CAP_NET_RAW", "CAP_NET_ADMIN"),
-}
+NEEDED_BY_MODE = {"packet": ("CAP_NET_RAW",), "xdp": ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF")}
+"""What a mode cannot do without. What DPDK needs depends on its device: it is opened, see _host_network."""
 
 
 def look(config: Config, root: Path = ROOT) -> Iterator[Finding]:
     """Yield which privileges this process has, of those that the configuration can use."""
     mode = config.receive.mode
-    needed = dict.fromkeys(NEEDED_BY_MODE.get(mode, ()), f'receive.mode "{mode}" cannot be set up')
+    helpful = {"CAP_IPC_LOCK": "memory may be paged out"}
+    if mode in ("socket", "onload"):
+        helpful["CAP_NET_ADMIN"] = (
+            "receive buffers stay within net.core.rmem_max, busy polling is not preferred"
+        )
     if config.receive.priority:
-        needed["CAP_SYS_NICE"] = "no real-time priority, unless RLIMIT_RTPRIO allows it"
+        helpful["CAP_SYS_NICE"] = "no real-time priority, unless RLIMIT_RTPRIO allows it"
+    needed = dict.fromkeys(NEEDED_BY_MODE.get(mode, ()), f'receive.mode "{mode}" cannot be set up')
     show = "grep CapEff /proc/self/status"
-    for name, consequence in {**WITHOUT, **needed}.items():
+    for name, consequence in {**needed, **helpful}.items():
         remedy = f"AmbientCapabilities={name} in the unit"
         if has_capability(name, root):
             yield ok(name, "granted", show)
-        elif name in needed and name != "CAP_SYS_NICE":
-            yield error(name, f"not granted: {consequence}", remedy, show)
         else:
-            yield warning(name, f"not granted: {consequence}", remedy, show)
+            missed = error if name in needed else warning
+            yield missed(name, f"not granted: {consequence}", remedy, show)
 
 
 def has_capability(name: str, root: Path = ROOT) -> bool:

@@ -62,7 +62,8 @@ def test_fit_host_has_no_errors_and_nothing_is_started(tmp_path: Path) -> None:
     assert found["line[0].group"]["status"] == "ok"
     assert found["runtime directory"]["status"] == "ok"
     assert not (tmp_path / "run").exists()
-    assert all(finding["remedy"] for finding in found.values() if finding["status"] != "ok")
+    wrong = [finding for finding in found.values() if finding["status"] != "ok"]
+    assert all(finding["remedy"] for finding in wrong)
 
 
 def test_readable_output_has_each_remedy_below_its_finding(tmp_path: Path) -> None:
