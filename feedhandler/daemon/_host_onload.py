@@ -35,6 +35,9 @@ def look(config: Config) -> Iterator[Finding]:
     if relative:
         text = f"{relative[0]} is lost when the directory changes"
         yield warning("LD_PRELOAD", text, "give it with its whole path")
+    if _core.onload_present() and os.environ.get("EF_MCAST_JOIN_HANDOVER") != "1":
+        text = "is not 1: a line by a device that is not accelerated may say that it is"
+        yield warning("EF_MCAST_JOIN_HANDOVER", text, "EF_MCAST_JOIN_HANDOVER=1 in the environment of both")
     if _core.onload_present():
         yield from _accelerated(config)
     elif not onload.launch:

@@ -13,6 +13,9 @@ from feedhandler.errors import UsageError
 LAUNCHED = "FEEDHANDLER_ONLOAD_PID"
 """Names the process that was launched: it is not launched again, whatever came of it."""
 
+MULTICAST = {"EF_MCAST_JOIN_HANDOVER": "1", "EF_MCAST_JOIN_BINDTODEVICE": "1"}
+"""Without the first a line by a device that is not accelerated says that it is: onload_source.hpp."""
+
 
 def launch(config: Config, log: FilteringBoundLogger) -> None:
     """Become `onload --profile=... <this command>`; return when that is not asked for, or was done.
@@ -35,7 +38,7 @@ def launch(config: Config, log: FilteringBoundLogger) -> None:
         log.warning("not started under onload", why=text)
         return
     # Without its kernel module the launcher would end before us: what is missing is for us to say.
-    environment = {"ONLOAD_DRIVERCHECK": "false"} | os.environ | {LAUNCHED: str(os.getpid())}
+    environment = {"ONLOAD_DRIVERCHECK": "false", **MULTICAST} | os.environ | {LAUNCHED: str(os.getpid())}
     if config.receive.hardware_timestamps:
         environment.setdefault("EF_RX_TIMESTAMPING", "1")
     options = [f"--profile={onload.profile}"] if onload.profile else []

@@ -32,6 +32,7 @@ UNACCELERATED = {
     "stub": ("stub", NOT_IN_PROCESS),
     "no_module": ("no_module", NO_SOCKET),
     "handed_over": ("handed_over", LEFT_TO_KERNEL),
+    "other_device": ("other_device", LEFT_TO_KERNEL),
 }
 PATHS = {
     "copies": ({}, {}),
@@ -58,9 +59,9 @@ def receiver(
     return Receiver(lines, {"mode": "onload", "spin": spin, "onload": dict(onload)}, env=env, hold_ms=hold_ms)
 
 
-def send(line: LineText, payloads: Sequence[bytes]) -> list[str]:
+def send(line: LineText, payloads: Sequence[bytes], address: str = "127.0.0.1") -> list[str]:
     """Send on a line; return what stands for the payloads."""
-    with Sender() as sender:
+    with Sender(address) as sender:
         for payload in payloads:
             sender.send(payload, line[1], line[2])
     return [digest(payload) for payload in payloads]
@@ -124,6 +125,35 @@ def test_what_waits_at_the_kernels_side_of_a_socket_comes_too(empty: bool) -> No
     assert answer["got"][0] == sent
     assert answer["counters"]["by_kernel"] == 100
     assert answer["stats"][0]["zero_copy"]
+
+
+def test_who_tells_onload_to_keep_every_socket_sees_what_came_by_the_kernel() -> None:
+    """A user's EF_MCAST_JOIN_HANDOVER=0 holds: "accelerated" is what Onload says, the counter is true."""
+    lines = two_lines()
+    env = preloaded(_="other_device") | {"EF_MCAST_JOIN_HANDOVER": "0"}
+    with receiver(lines, {"zero_copy": True}, env) as running:
+        sent = send(lines[0], [b"%d" % i for i in range(50)])
+        answer = running.until((0, b"49"))
+    assert answer["got"][0] == sent
+    assert answer["stats"][0]["accelerated"]
+    assert answer["counters"]["by_kernel"] == 50
+    assert answer["kinds"] == ["kernel"]
+
+
+@pytest.mark.parametrize("interface", ["127.0.0.1", "lo"])
+@pytest.mark.parametrize("path", PATHS)
+def test_other_senders_are_refused_though_onload_knows_no_senders(path: str, interface: str) -> None:
+    """It takes everybody's packets of a group joined for one sender: they are counted, none comes in."""
+    settings, answers = PATHS[path]
+    line = ("A", "239.195.21.3", free_port(), interface, "127.0.0.2")
+    with receiver([line], settings, preloaded(**answers)) as running:
+        send(line, [b"wrong %d" % i for i in range(100)])
+        sent = send(line, [b"right %d" % i for i in range(100)], "127.0.0.2")
+        send(line, [b"wrong again"])
+        sent += send(line, [b"last"], "127.0.0.2")
+        answer = running.until((0, b"last"))
+    assert answer["got"] == [sent]
+    assert answer["counters"]["other_traffic"] == 101
 
 
 def test_datagrams_of_all_sizes_stay_as_they_are_until_the_next_poll() -> None:
@@ -190,6 +220,8 @@ def test_stack_is_named_before_its_sockets_and_spinning_set_by_the_thread(
         running.until((0, b"x"))
     calls = [line.split(" thread=")[0] for line in (tmp_path / "calls").read_text().splitlines()]
     assert calls == [
+        "stack_opt_set_int EF_MCAST_JOIN_HANDOVER=1",
+        "stack_opt_set_int EF_MCAST_JOIN_BINDTODEVICE=1",
         "set_stackname who=0 scope=2 name=feed",
         "fd_stat 1",
         "fd_stat 1",

@@ -5,6 +5,9 @@
  * ONLOAD_STAND_IN               accelerated (default)
  *                               no_module: present, but no socket is accelerated
  *                               handed_over: accelerated until it joins a group
+ *                               other_device: as when the line's device is no card of Onload's: everything
+ *                               waits at the kernel's side; the socket is handed over when it joins only if
+ *                               EF_MCAST_JOIN_HANDOVER is 1, by the environment or by stack_opt_set_int
  *                               stub: all answers of the library for programs that run without Onload
  * ONLOAD_STAND_IN_ZC            enosys: no receiving without a copy; lost: it ends after 100 datagrams
  * ONLOAD_STAND_IN_KERNEL_EVERY  n: every nth datagram waits at the kernel's side of the socket
@@ -53,7 +56,7 @@ static int handed_over[MOST_FDS], waiting[MOST_FDS], log_fd = -1;
 static unsigned long received[MOST_FDS];
 static const char *mode = "accelerated", *zero_copy = "";
 static unsigned long kernel_every;
-static int kernel_empty;
+static int kernel_empty, join_handover;
 static const char* hardware_ns;
 static char stack[16];
 
@@ -79,6 +82,8 @@ __attribute__((constructor)) static void begin(void) {
     if ((text = getenv("ONLOAD_STAND_IN_KERNEL_EVERY"))) kernel_every = strtoul(text, NULL, 10);
     if ((text = getenv("ONLOAD_STAND_IN_LOG")))
         log_fd = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (!strcmp(mode, "other_device")) kernel_every = 1;
+    join_handover = (text = getenv("EF_MCAST_JOIN_HANDOVER")) && !strcmp(text, "1");
     kernel_empty = getenv("ONLOAD_STAND_IN_KERNEL_EMPTY") != NULL;
     hardware_ns = getenv("ONLOAD_STAND_IN_HARDWARE_NS");
 }
@@ -91,7 +96,8 @@ static int accelerated(int fd) {
     if (fd < 0 || fd >= MOST_FDS || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length)) return 0;
     getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
     if (type != SOCK_DGRAM || domain != AF_INET) return 0;
-    return is("accelerated") || (is("handed_over") && !handed_over[fd]);
+    return is("accelerated") || (is("handed_over") && !handed_over[fd]) ||
+           (is("other_device") && !(join_handover && handed_over[fd]));
 }
 
 /* ---- what is asked and set */
@@ -116,6 +122,13 @@ int onload_set_stackname(int who, int scope, const char* name) {
     return 0;
 }
 
+int onload_stack_opt_set_int(const char* option, int64_t value) {
+    note("stack_opt_set_int %s=%ld\n", option, (long)value);
+    if (is("no_module")) return -EINVAL;
+    if (!strcmp(option, "EF_MCAST_JOIN_HANDOVER")) join_handover = value == 1;
+    return 0;
+}
+
 int onload_thread_set_spin(int type, int spin) {
     char thread[16];
     prctl(PR_GET_NAME, thread, 0, 0, 0);
@@ -131,8 +144,26 @@ static void joins(int fd, int level, int name) {
         handed_over[fd] = 1;
 }
 
+/* Its filters know no senders: a group that is joined for one of them is joined for all. */
+static int join_of_all(int fd, int name, const void* value) {
+    struct ip_mreqn all = {{0}, {0}, 0};
+    if (name == MCAST_JOIN_SOURCE_GROUP) {
+        const struct group_source_req* one = value;
+        all.imr_multiaddr = ((const struct sockaddr_in*)&one->gsr_group)->sin_addr;
+        all.imr_ifindex = (int)one->gsr_interface;
+    } else {
+        const struct ip_mreq_source* one = value;
+        all.imr_multiaddr = one->imr_multiaddr;
+        all.imr_address = one->imr_interface;
+    }
+    return (int)syscall(SYS_setsockopt, fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &all, sizeof all);
+}
+
 int setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
     joins(fd, level, name);
+    if (level == IPPROTO_IP && (name == MCAST_JOIN_SOURCE_GROUP || name == IP_ADD_SOURCE_MEMBERSHIP) &&
+        accelerated(fd))
+        return join_of_all(fd, name, value);
     return (int)syscall(SYS_setsockopt, fd, level, name, value, length);
 }
 

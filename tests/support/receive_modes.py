@@ -141,7 +141,7 @@ XDP_GENERIC = replace(
 ONLOAD = Mode(
     "onload",
     settings=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
-    fate=SOCKET.fate,
+    fate={**SOCKET.fate, "other sender": "other_traffic"},
     small=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
     large=lambda _: {"mode": "onload", "onload": {"zero_copy": True}},
     # The stand-in brings what sockets of the kernel bring.

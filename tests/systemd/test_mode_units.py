@@ -107,3 +107,39 @@ def test_unit_stays_hardened(unit: Unit) -> None:
     assert [line for line in found if "feedhandler" in line] == []
     rating = unit.machine.run("systemd-analyze", "security", "--no-pager", unit.name).strip().splitlines()[-1]
     assert float(re.search(r": ([0-9.]+) ", rating)[1]) <= 2.5, rating
+
+
+def test_unit_that_starts_itself_again_under_onload_is_the_same_for_systemd(machine: Machine) -> None:
+    """Type=notify: ready, by the process that systemd has started. Onload's library and launcher are stand-ins."""
+    folder, name = "/opt/onload-stand-in", "feedhandler@onload.service"
+    source = "/opt/feedhandler-0/tests/support/onload_stand_in.c"
+    machine.write(
+        f"{folder}/onload", f'#!/bin/sh\nshift\nexport LD_PRELOAD={folder}/stand_in.so\nexec "$@"\n'
+    )
+    machine.run("chmod", "755", folder, f"{folder}/onload")
+    machine.run("gcc", "-O1", "-shared", "-fPIC", "-o", f"{folder}/stand_in.so", source)
+    table = f'mode = "onload"\nonload.launch = true\nonload.launcher = "{folder}/onload"'
+    machine.write(
+        "/etc/feedhandler/onload.toml",
+        CONFIG.format(port=PORT + 5).replace("[receive]", f"[receive]\n{table}"),
+    )
+    drop_in = (ROOT / "systemd" / "mode-onload.conf").read_text()
+    machine.write(f"/etc/systemd/system/{name}.d/mode.conf", drop_in)
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", name, check=False)
+        assert machine.show(name, "ActiveState") == "active", machine.run(
+            "journalctl", "-u", name, "-o", "cat"
+        )
+        send(machine, 1, 500, port=PORT + 5)
+        wait_for(lambda: stat(machine, "onload")["messages"] == 500, "500 messages", interval_s=0.2)
+        entries = journal(machine, name)
+        events = [entry["event"] for entry in entries]
+        assert events.index("starting again under onload") < events.index("joined")
+        assert [entry["accelerated"] for entry in entries if entry["event"] == "joined"] == [True]
+        assert machine.show(name, "NRestarts") == "0"
+        [pid] = [entry["pid"] for entry in entries if entry["event"] == "started"]
+        assert machine.show(name, "MainPID") == str(pid)
+    finally:
+        machine.run("systemctl", "stop", name)
+        machine.run("systemctl", "reset-failed", name, check=False)

@@ -64,6 +64,8 @@ class Library {
     int (*fd_stat)(int fd, Stat*) = find<int(int, Stat*)>("onload_fd_stat");
     int (*set_stackname)(int who, int scope,
                          const char* name) = find<int(int, int, const char*)>("onload_set_stackname");
+    int (*stack_opt_set_int)(const char* option, std::int64_t value) =
+        find<int(const char*, std::int64_t)>("onload_stack_opt_set_int");
     int (*thread_set_spin)(int type, int spin) = find<int(int, int)>("onload_thread_set_spin");
     // The three of receiving without a copy return 0 (bytes) or a negative errno; recvmsg_kernel -1 and
     // errno.
@@ -79,7 +81,7 @@ class Library {
         if (!present() || fd_stat == nullptr) return false;
         Stat stat{};
         const bool yes = fd_stat(fd, &stat) == 1;
-        if (yes) std::free(stat.stack_name);  // NOLINT(cppcoreguidelines-no-malloc): theirs
+        if (yes) std::free(stat.stack_name);
         return yes;
     }
 

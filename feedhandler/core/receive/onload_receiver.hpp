@@ -43,16 +43,18 @@ class OnloadReceiver {
     }
     void refresh_stats() { socket_.refresh_stats(); }
 
-    // What was received before is given back. `by_kernel` counts what did not come through Onload.
-    std::size_t receive(std::span<Datagram> out, std::uint64_t& by_kernel) {
+    // What was received before is given back.
+    std::size_t receive(std::span<Datagram> out, ReceiveCounters& counters) {
         release();
-        if (!zero_copy_) return receive_copies(out, by_kernel);
+        if (!zero_copy_) return receive_copies(out, counters);
         out_ = out.first(std::min(out.size(), UdpReceiver::batch));
         count_ = 0;
         if (out_.empty()) return 0;
         onload::ReceiveCall call{};
         call.message.header.msg_control = control_.data();
         call.message.header.msg_controllen = control_.size();
+        call.message.header.msg_name = &sender_;
+        call.message.header.msg_namelen = sizeof(sender_);
         call.callback = [](onload::ReceiveCall* of, int /*flags*/) {
             return static_cast<OnloadReceiver*>(of->user)->take(of->message);
         };
@@ -60,7 +62,7 @@ class OnloadReceiver {
         call.flags = MSG_DONTWAIT;
         switch (library_->zc_recv(fd(), &call)) {
             case -ENOTEMPTY:  // also after datagrams that came through Onload
-                receive_from_kernel(by_kernel);
+                receive_from_kernel(counters);
                 break;
             case -ENOSYS:
             case -EOPNOTSUPP:
@@ -73,21 +75,27 @@ class OnloadReceiver {
             default:  // 0, or nothing there, or an error of the socket that is over now that it has been read
                 break;
         }
-        if (!zero_copy_ && count_ == 0) return receive_copies(out, by_kernel);
+        counters.other_traffic += std::exchange(from_others_, 0u);
+        if (!zero_copy_ && count_ == 0) return receive_copies(out, counters);
         return count_;
     }
 
   private:
-    std::size_t receive_copies(std::span<Datagram> out, std::uint64_t& by_kernel) {
+    std::size_t receive_copies(std::span<Datagram> out, ReceiveCounters& counters) {
         const std::size_t count = socket_.receive(out);
+        counters.other_traffic += socket_.take_from_others();
         for (Datagram& datagram : out.first(count)) set_kind(datagram, accelerated_);
-        if (!accelerated_) by_kernel += count;
+        if (!accelerated_) counters.by_kernel += count;
         return count;
     }
 
     // One datagram through Onload. Those in several pieces (beyond about 1,800 bytes) are put together.
     onload::Answer take(onload::Pieces& message) {
         if (count_ == out_.size()) return onload::Answer::terminate;  // cannot be: it was told to end
+        if (socket_.only_from() != 0 && sender_.sin_addr.s_addr != socket_.only_from()) {
+            ++from_others_;
+            return onload::Answer::go_on;
+        }
         const std::size_t pieces = message.header.msg_iovlen;
         Datagram datagram{nullptr, 0, line_, TimestampKind::none, 0};
         if (pieces == 1) {
@@ -114,7 +122,7 @@ class OnloadReceiver {
     }
 
     // What waits at the kernel's side of the socket: fragments, other devices, loopback.
-    void receive_from_kernel(std::uint64_t& by_kernel) {
+    void receive_from_kernel(ReceiveCounters& counters) {
         while (count_ < out_.size()) {
             const std::span<std::uint8_t> room = socket_.buffer(count_);
             iovec vector{room.data(), room.size()};
@@ -129,7 +137,7 @@ class OnloadReceiver {
             datagram = {room.data(), static_cast<std::uint32_t>(got), line_, TimestampKind::none, 0};
             socket_.take_control(header, datagram);
             set_kind(datagram, false);
-            ++by_kernel;
+            ++counters.by_kernel;
         }
     }
 
@@ -159,6 +167,8 @@ class OnloadReceiver {
     // While zc_recv runs.
     std::span<Datagram> out_;
     std::size_t count_ = 0;
+    std::uint64_t from_others_ = 0;
+    sockaddr_in sender_{};
     alignas(cmsghdr) std::array<std::uint8_t, timestamping_control_bytes> control_{};
 };
 

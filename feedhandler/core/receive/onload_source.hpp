@@ -2,10 +2,12 @@
 // under this process takes over. Whether it did is asked for each of them, and by default insisted on.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "receive/first_turn.hpp"
@@ -27,32 +29,25 @@ inline std::string why_not_accelerated(const onload::Library& library) {
     if (!library.present()) return "Onload is not in this process: it was not started under `onload`";
     const Descriptor fresh(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (!library.accelerates(fresh.get()))
-        return "Onload is there but accelerates no socket: is its kernel module loaded, and may this user "
-               "open "
-               "/dev/onload?";
-    return "Onload left its socket to the kernel when it was bound or joined: is its interface one that "
-           "Onload "
-           "accelerates?";
+        return "Onload is there but accelerates no socket: "
+               "is its kernel module loaded, and may this user open /dev/onload?";
+    return "Onload left its socket to the kernel when it was bound or joined: "
+           "is its interface one that Onload accelerates?";
 }
 
 class OnloadSource {
   public:
     OnloadSource(std::span<const LineSettings> lines, const OnloadSettings& settings, bool spin)
         : first_turn_(lines.size()), spin_(spin) {
-        // Stays set: the sockets of re-requests, made next, are read by the same thread.
-        if (!settings.stack.empty() && library_->present() && library_->set_stackname != nullptr)
-            require(library_->set_stackname(onload::this_thread, onload::scope_process,
-                                            settings.stack.c_str()) == 0,
-                    "receive.onload.stack: \"" + settings.stack + '"');
+        set_up_stack(settings.stack);
         receivers_.reserve(lines.size());
         for (const LineSettings& line : lines) {
             const auto index = static_cast<std::uint16_t>(receivers_.size());
-            receivers_.emplace_back(open_line(line, index, spin), index, *library_, settings.zero_copy);
-            if (settings.require && !receivers_.back().accelerated())
-                throw std::runtime_error("line " + line.name +
-                                         ": not accelerated, and receive.onload.require is "
-                                         "true: " +
-                                         why_not_accelerated(*library_));
+            UdpReceiver socket = open_line(line, index, spin);
+            // Onload takes every sender of a group that was joined for one.
+            if (!line.source.empty()) socket.take_only_from(parse_address(line.source));
+            receivers_.emplace_back(std::move(socket), index, *library_, settings.zero_copy);
+            if (settings.require && !receivers_.back().accelerated()) refuse(line);
             fds_.push_back(receivers_.back().fd());
         }
     }
@@ -61,12 +56,11 @@ class OnloadSource {
         if (!first_turn_.over()) [[unlikely]] {
             set_up_thread();
             return first_turn_.poll(out, [this](std::size_t receiver, std::span<Datagram> rest) {
-                return receivers_[receiver].receive(rest, counters_.by_kernel);
+                return receivers_[receiver].receive(rest, counters_);
             });
         }
         std::size_t count = 0;
-        for (OnloadReceiver& receiver : receivers_)
-            count += receiver.receive(out.subspan(count), counters_.by_kernel);
+        for (OnloadReceiver& receiver : receivers_) count += receiver.receive(out.subspan(count), counters_);
         return count;
     }
 
@@ -79,6 +73,27 @@ class OnloadSource {
     }
 
   private:
+    [[noreturn]] void refuse(const LineSettings& line) const {
+        const std::string what =
+            "line " + line.name + ": not accelerated, and receive.onload.require is true: ";
+        throw std::runtime_error(what + why_not_accelerated(*library_));
+    }
+
+    // For the stacks that are made from now on.
+    void set_up_stack(const std::string& name) {
+        if (!library_->present()) return;
+        // Else a socket that joins by a device that is not accelerated stays Onload's, and says it is
+        // accelerated; and a group's packets that come by another line's device are this line's too.
+        for (const char* option : {"EF_MCAST_JOIN_HANDOVER", "EF_MCAST_JOIN_BINDTODEVICE"})
+            // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
+            if (std::getenv(option) == nullptr && library_->stack_opt_set_int != nullptr)
+                library_->stack_opt_set_int(option, 1);
+        // Stays set: the sockets of re-requests, made next, are read by the same thread.
+        if (!name.empty() && library_->set_stackname != nullptr)
+            require(library_->set_stackname(onload::this_thread, onload::scope_process, name.c_str()) == 0,
+                    "receive.onload.stack: \"" + name + '"');
+    }
+
     // Spinning is a matter of the thread that waits. With `spin` the loop never waits; without it, it means
     // to sleep, whatever the profile says of all threads.
     void set_up_thread() {

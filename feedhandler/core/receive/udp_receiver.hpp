@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -68,8 +69,10 @@ class UdpReceiver {
 
     std::size_t receive(std::span<Datagram> out) {
         const std::size_t wanted = std::min(out.size(), batch);
-        for (std::size_t i = 0; i < wanted; ++i)
+        for (std::size_t i = 0; i < wanted; ++i) {
             state_->headers[i].msg_hdr.msg_controllen = timestamping_control_bytes;
+            state_->headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in);  // of a name that is asked for
+        }
         const int got =
             recvmmsg(fd(), state_->headers.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
         // Nothing there, or an ICMP error of an earlier send: in both cases there is nothing to read now.
@@ -77,15 +80,27 @@ class UdpReceiver {
             refused_ = refused_ || (got < 0 && errno == ECONNREFUSED);
             return 0;
         }
-        const auto count = static_cast<std::size_t>(got);
-        for (std::size_t i = 0; i < count; ++i) {
-            Datagram& datagram = out[i];
+        std::size_t count = 0;
+        for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
+            if (only_from_ != 0 && state_->senders[i].sin_addr.s_addr != only_from_) [[unlikely]] {
+                ++from_others_;
+                continue;
+            }
+            Datagram& datagram = out[count++];
             datagram = {buffers_.get() + i * stride, state_->headers[i].msg_len, line_, TimestampKind::none,
                         0};
             take_control(state_->headers[i].msg_hdr, datagram);
         }
         return count;
     }
+
+    // For sockets where nobody else sees to the sender of source-specific lines.
+    void take_only_from(in_addr sender) {
+        only_from_ = sender.s_addr;
+        for (std::size_t i = 0; i < batch; ++i) state_->headers[i].msg_hdr.msg_name = &state_->senders[i];
+    }
+    in_addr_t only_from() const { return only_from_; }  // network order; 0 = anybody
+    std::uint64_t take_from_others() { return std::exchange(from_others_, 0u); }
 
     // Room for one datagram, where receive() would put number i of a batch: for those who read the socket
     // another way.
@@ -120,6 +135,7 @@ class UdpReceiver {
     struct State {
         std::array<mmsghdr, batch> headers;
         std::array<iovec, batch> vectors;
+        std::array<sockaddr_in, batch> senders;
         alignas(cmsghdr) std::array<std::array<std::uint8_t, timestamping_control_bytes>, batch> control;
     };
     struct Unmap {
@@ -138,6 +154,8 @@ class UdpReceiver {
     Descriptor socket_;
     std::uint16_t line_;
     bool refused_ = false;
+    in_addr_t only_from_ = 0;
+    std::uint64_t from_others_ = 0;
     std::uint32_t last_drops_ = 0;
     SourceStats stats_;
     std::unique_ptr<State>
