@@ -110,7 +110,7 @@ def test_unit_stays_hardened(unit: Unit) -> None:
 
 
 def test_unit_that_starts_itself_again_under_onload_is_the_same_for_systemd(machine: Machine) -> None:
-    """Type=notify: ready, by the process that systemd has started. Onload's library and launcher are stand-ins."""
+    """Ready by the process that systemd has started (Type=notify). Library and launcher are stand-ins."""
     folder, name = "/opt/onload-stand-in", "feedhandler@onload.service"
     source = "/opt/feedhandler-0/tests/support/onload_stand_in.c"
     machine.write(
