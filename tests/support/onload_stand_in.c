@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_FDS = 1024, BUFFERS = 1024, PIECE = 1824, MOST_PIECES = 40 };
+enum { MOST_FDS = 1024, BUFFERS = 512, PIECE = 1824, MOST_PIECES = 40 };
 enum { CONTINUE = 0, TERMINATE = 1, KEEP = 2 };
 enum { FREE, LENT, KEPT };
 typedef struct oo_zc_buf* handle;
