@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import RESULTS, build, write_json
+from feedhandler import _core
 from tests.support.netns import Veth, veth_pair
 
 PACED_PER_S, PACED_PACKETS, FLOOD_PACKETS, BYTES = 20_000, 12_000, 200_000, 100
 PHASES = (("paced", PACED_PACKETS, PACED_PER_S), ("flood", FLOOD_PACKETS, 0))
 RUN_TIMEOUT_S = 30
+PLUGIN = _core.default_dpdk_plugin()
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ MODES = (
     Mode("xdp generic", ("mode=xdp", "xdp.attach=generic")),
     Mode("xdp native", ("mode=xdp", "xdp.attach=native", "xdp.busy_poll=false")),
     Mode("xdp native, busy poll", ("mode=xdp", "xdp.attach=native")),
+    Mode("dpdk net_af_packet", ("mode=dpdk", f"dpdk.plugin={PLUGIN}", "dpdk.port=net_af_packet0,iface=vR")),
+    Mode("dpdk net_af_xdp", ("mode=dpdk", f"dpdk.plugin={PLUGIN}", "dpdk.port=net_af_xdp0,iface=vR")),
 )
 
 

@@ -182,8 +182,9 @@ class Receiver {
     bool ended_ = false;
 };
 
-receive::ReceiveSettings settings_of(int argc, char** argv) {
+receive::ReceiveSettings settings_of(const char* device, int argc, char** argv) {
     receive::ReceiveSettings out;
+    out.dpdk.cpu = 1;
     for (int i = 0; i < argc; ++i) {
         const std::string word = argv[i];
         const auto equals = word.find('=');
@@ -197,6 +198,10 @@ receive::ReceiveSettings settings_of(int argc, char** argv) {
             out.xdp.attach = value;
         else if (key == "xdp.busy_poll")
             out.xdp.busy_poll = value == "true";
+        else if (key == "dpdk.plugin")
+            out.dpdk.plugin = value;
+        else if (key == "dpdk.port")  // of the one device there is
+            out.dpdk.ports = {{device, value}};
         else {
             std::fprintf(stderr, "modes_bench: no setting %s\n", key.c_str());
             std::exit(2);
@@ -231,7 +236,7 @@ int main(int argc, char** argv) {
         if (what == "send" && argc == 6)
             return send(argv[2], std::stoul(argv[3]), std::stoul(argv[4]), std::stod(argv[5]));
         if (what == "receive" && argc >= 4)
-            return receive_all(argv[2], std::stod(argv[3]), settings_of(argc - 4, argv + 4));
+            return receive_all(argv[2], std::stod(argv[3]), settings_of(argv[2], argc - 4, argv + 4));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "modes_bench: %s\n", error.what());
         return 1;
