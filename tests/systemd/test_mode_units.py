@@ -85,7 +85,9 @@ def test_mode_receives_and_gives_its_capabilities_up(unit: Unit) -> None:
     assert [entry["memory_locked"] for entry in entries if entry["event"] == "started"] == [True]
 
     def helper_has_none() -> bool:  # one that was started again has another number
-        started = [entry["pid"] for entry in journal(machine, unit.name) if entry["event"] == "helper started"]
+        started = [
+            entry["pid"] for entry in journal(machine, unit.name) if entry["event"] == "helper started"
+        ]
         return {sets["Prm"] for sets in capabilities_of_threads(machine, str(started[-1]))} == {0}
 
     wait_for(helper_has_none, "a helper without capabilities", interval_s=0.2)
