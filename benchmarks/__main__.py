@@ -23,6 +23,9 @@ NAMES = (
 def main() -> None:
     """Run those named, else all."""
     names = sys.argv[1:] or NAMES
+    if {"-h", "--help"} & set(names):
+        print(f"{__doc__}\nNAME: {', '.join(NAMES)}\nOptions of each: python -m benchmarks.bench_NAME --help")
+        return
     if unknown := [name for name in names if name not in NAMES]:
         sys.exit(f"no benchmark {unknown[0]!r}: {', '.join(NAMES)} are there")
     for name in names:

@@ -64,7 +64,9 @@ def instructions(driver: Path, day: Path, per_packet: int, variant: str, every: 
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--every", type=int, default=256)
     parser.add_argument("--callgrind", action="store_true", help="instructions only")
