@@ -109,16 +109,21 @@ def _stop(
 _STARTED_S = time.monotonic()
 
 
+SEEN = ("kernel_drops", "napi_id", "timestamp_kind")
+"""Of what is known of a line, that which only packets tell: counters, see `stat`."""
+
+
 def _log_granted(log: FilteringBoundLogger, feed: _core.Feed, config: Config) -> None:
     for index, line in enumerate(config.line):
+        granted = feed.granted(index)
         log.info(
             "joined",
             line=line.name,
             group=f"{line.group}:{line.port}",
             on=line.interface,
-            **feed.granted(index),
+            **{name: value for name, value in granted.items() if name not in SEEN},
         )
-        if config.receive.mode == "onload" and not feed.granted(index)["accelerated"]:
+        if config.receive.mode == "onload" and not granted["accelerated"]:
             log.warning("not accelerated", line=line.name, why=_core.why_not_accelerated())
 
 

@@ -10,7 +10,7 @@ from feedhandler import _core
 from feedhandler.errors import RunError
 from feedhandler.metrics.snapshot import STATE_NAMES, journal_status, open_reader, snapshot
 
-GAUGES = {"missing", "down", "open", "orders", "health", "resting", "timestamp_kind"} | set(
+GAUGES = {"missing", "down", "open", "orders", "health", "resting", "timestamp_kind", "napi_id"} | set(
     _core.counter_descriptions()["clock"]
 )
 """Counters that can fall; all others only grow while the daemon lives, and their names end in `_total`."""

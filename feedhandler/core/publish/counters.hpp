@@ -26,7 +26,8 @@ namespace fh {
     X(user_times, "datagrams stamped by the receive thread")                                           \
     X(kernel_times, "datagrams stamped by the kernel")                                                 \
     X(hardware_times, "datagrams stamped by the network device")                                       \
-    X(bad_times, "datagrams whose time is not to be trusted: F_BAD_TS_RECV on their records")
+    X(bad_times, "datagrams whose time is not to be trusted: F_BAD_TS_RECV on their records")          \
+    X(napi_id, "NAPI that brought the newest datagram; 0: none was seen, busy polling does nothing")
 
 // Of receive modes that take frames from the device; all stay 0 where the kernel takes them (mode "socket").
 #define FH_RECEIVE_COUNTERS(X)                                                                     \

@@ -18,7 +18,7 @@
 namespace fh {
 
 inline constexpr std::size_t cache_line = 64;
-inline constexpr std::uint32_t layout_version = 5;
+inline constexpr std::uint32_t layout_version = 6;
 inline constexpr std::uint64_t channel_magic = 0x314e4e4148434846;  // "FHCHANN1"
 inline constexpr std::uint64_t ring_magic = 0x31474e4952434846;     // "FHCRING1"
 inline constexpr std::uint64_t books_magic = 0x314b4f4f42434846;    // "FHCBOOK1"

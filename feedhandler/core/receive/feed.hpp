@@ -371,8 +371,11 @@ class Feed {
 
     template <class S>
     void take_stats(const S& source) {
-        for (std::size_t i = 0; i < source.line_count(); ++i)
-            counters_.lines[i].kernel_drops = source.stats(i).kernel_drops;
+        for (std::size_t i = 0; i < source.line_count(); ++i) {
+            const SourceStats stats = source.stats(i);
+            counters_.lines[i].kernel_drops = stats.kernel_drops;
+            counters_.lines[i].napi_id = stats.napi_id;
+        }
         counters_.receive = source.counters();
     }
 
