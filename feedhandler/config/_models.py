@@ -95,6 +95,7 @@ class Dpdk(Table):
     memory_mib: Annotated[int, Field(ge=16, le=65536)] = 256
     rx_descriptors: Annotated[int, Field(ge=32, le=32768)] = 2048
     plugin: str = ""
+    remove_leftover: bool = False
 
 
 class Receive(Table):

@@ -76,12 +76,13 @@ class World:
             recovery=PATIENT,
         )
 
-    def running(
-        self, config: Path, folder: Path, prefix: Sequence[str] = ()
-    ) -> contextlib.AbstractContextManager[Daemon]:
-        """Run a daemon in the receiver's namespace."""
+    @contextlib.contextmanager
+    def running(self, config: Path, folder: Path, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
+        """Run a daemon in the receiver's namespace; it ends in order, if it still runs."""
         words = [*self.pair.inside(self.pair.receiver), *prefix]
-        return running(config, folder / "run", prefix=words, env=self.mode.environment())
+        with running(config, folder / "run", prefix=words, env=self.mode.environment()) as daemon:
+            yield daemon
+            assert daemon.process.returncode is not None or daemon.stop() == 0
 
 
 @pytest.fixture(scope="module", params=MODES, ids=[mode.name for mode in MODES])
@@ -104,18 +105,23 @@ def two_lines(drop: float = 0.0) -> list[Line]:
     return [Line(name, f"239.77.4.{n}", 30000 + n, drop, 3) for n, name in enumerate("AB", start=1)]
 
 
-def send_the_rest(daemon: Daemon, exchange: Exchange, *, chunk: int = 2000) -> None:
-    """Send the day to its end, not faster than it is taken."""
+def send_part(daemon: Daemon, exchange: Exchange, count: int) -> None:
+    """Send so many messages; returns when all are there."""
     reader = daemon.reader
 
     def arrived() -> bool:
         exchange.heartbeat()  # what was lost at the end is seen by what follows
         return bool(reader.next_sequence == exchange.next)
 
+    exchange.send(count)
+    wait_for(arrived, f"all below {exchange.next}", timeout_s=30, interval_s=0.01)
+
+
+def send_the_rest(daemon: Daemon, exchange: Exchange) -> None:
+    """Send the day to its end, not faster than it is taken."""
     while exchange.next <= len(exchange.messages):
-        exchange.send(chunk)
-        wait_for(arrived, f"all below {exchange.next}", timeout_s=30, interval_s=0.01)
-    wait_for(lambda: reader.state == LIVE, "LIVE")
+        send_part(daemon, exchange, 2000)
+    wait_for(lambda: daemon.reader.state == LIVE, "LIVE")
 
 
 def assert_books_are_right(daemon: Daemon, model: Model) -> None:
@@ -207,9 +213,8 @@ def test_link_that_goes_down_and_up_is_received_again(world: World, tmp_path: Pa
     exchange, server = world.exchange(lines)
     config = world.config(tmp_path, lines, server, receive="line_down_s = 0.2\n")
     with world.running(config, tmp_path) as daemon:
-        exchange.send(6000)
         reader = daemon.reader
-        wait_for(lambda: reader.next_sequence == exchange.next, "the first part")
+        send_part(daemon, exchange, 6000)
         set_link(world.pair, "down")
         wait_for(lambda: reader.counters()["lines"][0]["down"] == 1, "line down")
         exchange.send(6000)

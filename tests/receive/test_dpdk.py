@@ -159,8 +159,8 @@ def test_ports_are_closed_and_can_be_opened_again_in_one_process(tmp_path: Path)
             "(EAL: Invalid 'command line' arguments.)",
         ),
         (
-            {"ports": {"lo": "net_null0"}, "memory_mib": 16},
-            'receive.mode "dpdk": net_null0: no memory for 6400 frames of 2176 bytes: '
+            {"ports": {"lo": "net_null0"}, "memory_mib": 16, "rx_descriptors": 32768},
+            'receive.mode "dpdk": net_null0: no memory for 33280 frames of 2176 bytes: '
             "receive.dpdk.memory_mib is too small",
         ),
     ],

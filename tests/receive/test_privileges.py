@@ -137,7 +137,7 @@ def test_daemon_gives_up_what_only_its_start_needed(site: Site) -> None:
         assert [e["memory_locked"] for e in daemon.log() if e["event"] == "started"] == [True]
         threads = of_threads(daemon.process.pid)
         assert {"fh-receive"} < threads.keys()
-        kept = mask(["ipc_lock"])
+        kept = mask([*site.mode.kept, "ipc_lock"])
         assert {sets for of_name in threads.values() for sets in of_name} == {(kept, kept)}
         site.sees(daemon, 100)
         site.sees(daemon, 100)
@@ -146,7 +146,7 @@ def test_daemon_gives_up_what_only_its_start_needed(site: Site) -> None:
 
 
 def test_daemon_without_the_helpful_ones_works_and_says_what_it_lacks(site: Site) -> None:
-    """Memory is not locked, the buffer no larger than net.core.rmem_max allows; nothing is left to keep."""
+    """Memory is not locked, the buffer no larger than net.core.rmem_max allows."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
     limit = USUAL_MEMLOCK if limit == resource.RLIM_INFINITY else min(limit, USUAL_MEMLOCK)
     without = site.run(site.mode.small, site.mode.capabilities, "prlimit", f"--memlock={limit}")
@@ -155,5 +155,7 @@ def test_daemon_without_the_helpful_ones_works_and_says_what_it_lacks(site: Site
         assert joined["buffer_forced"] is False
         assert [e["memory_locked"] for e in daemon.log() if e["event"] == "started"] == [False]
         threads = of_threads(daemon.process.pid)
-        assert {sets for of_name in threads.values() for sets in of_name} == {(0, 0)}
+        kept = mask(site.mode.kept)
+        assert {sets for of_name in threads.values() for sets in of_name} == {(kept, kept)}
         site.sees(daemon, 100)
+        assert daemon.stop() == 0

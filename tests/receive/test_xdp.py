@@ -4,23 +4,20 @@ import contextlib
 import json
 import os
 import re
-import socket
-import struct
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feedhandler import _core
 from tests.support.capabilities import nobody_with
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import Sender
 from tests.support.netns import Veth, inside, veth_pair
 from tests.support.receiver import LineText, Receiver, digest
 from tests.support.wait import wait_for
+from tests.support.xdp import leave_program, program_on, set_two_queues
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
 
@@ -71,12 +68,6 @@ def ip(namespace: str, *words: str) -> str:
     """Run `ip` in a namespace."""
     command = ["ip", "-n", namespace, *words]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
-
-
-def program_on(pair: Veth) -> dict[str, Any]:
-    """Return what the kernel says of the XDP program on the receiver's device; {}: there is none."""
-    [found] = json.loads(ip(pair.receiver, "-j", "link", "show", "dev", pair.receiver_device))
-    return dict(found.get("xdp", {}))
 
 
 def exchange(running: Receiver, sender: Sender, sent: Sequence[bytes]) -> dict[str, Any]:
@@ -180,31 +171,6 @@ def test_a_device_with_a_program_is_refused_by_its_name(
         assert line.endswith('use another device, or mode "packet" beside it')
         exchange(running, sender, [b"still here"])
         assert program_on(pair)["prog"]["name"] == "fh_lines"
-
-
-def leave_program(pair: Veth) -> None:
-    """Attach one without a link, as DPDK and libxdp do, and forget it: it stays."""
-    before = programs_open()
-    unattached = _core.XdpFilter([], 1792)
-    [fd] = programs_open() - before
-    with inside(pair.receiver), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
-        index = socket.if_nametoindex(pair.receiver_device)
-        nested, xdp, xdp_fd, set_link, acknowledge = 0x8000, 43, 1, 19, 5
-        attribute = struct.pack("=HHHHI", 12, nested | xdp, 8, xdp_fd, fd)
-        link = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute
-        netlink.send(struct.pack("=IHHII", 16 + len(link), set_link, acknowledge, 1, 0) + link)
-        assert struct.unpack_from("=i", netlink.recv(4096), 16) == (0,)
-    del unattached
-
-
-def programs_open() -> set[int]:
-    """Return the descriptors of this process that are programs."""
-    found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # that of the list itself
-            if str(entry.readlink()) == "anon_inode:bpf-prog":
-                found.add(int(entry.name))
-    return found
 
 
 def test_program_that_others_left_is_named_with_what_removes_it(pair: Veth, sender: Sender) -> None:
@@ -345,13 +311,7 @@ def test_larger_frames_come_too(pair: Veth, sender: Sender, mtu: int, attached: 
 def test_every_queue_has_a_ring_and_one_without_comes_by_the_kernel(queues: list[int]) -> None:
     """Two queues, many senders: all is delivered, whichever queues are read past the kernel."""
     with veth_pair("xdq") as pair:
-        for namespace, device in (
-            (pair.receiver, pair.receiver_device),
-            (pair.sender, pair.sender_device),
-        ):
-            subprocess.run(
-                [*pair.inside(namespace), sys.executable, "-c", SET_CHANNELS, device], check=True, timeout=30
-            )
+        set_two_queues(pair)
         with contextlib.ExitStack() as stack, receiver(pair, settings(queues=queues)) as running:
             sent = [b"%d" % number for number in range(160)]
             with inside(pair.sender):
@@ -363,15 +323,6 @@ def test_every_queue_has_a_ring_and_one_without_comes_by_the_kernel(queues: list
         assert answer["stats"][0]["queues"] == len(queues or [0, 1])
         assert (answer["counters"]["by_kernel"] > 0) == (queues == [0])
         assert answer["counters"]["by_kernel"] < len(sent)
-
-
-SET_CHANNELS = """
-import array, fcntl, socket, struct, sys
-# ETHTOOL_SCHANNELS: two to receive by, two to send by
-request = array.array("B", struct.pack("9I", 0x3D, 0, 0, 0, 0, 2, 2, 0, 0))
-device = struct.pack("16sP16x", sys.argv[1].encode(), request.buffer_info()[0])
-fcntl.ioctl(socket.socket(), 0x8946, device)
-"""
 
 
 def check(pair: Veth, tmp_path: Path) -> dict[str, Any]:

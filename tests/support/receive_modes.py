@@ -50,7 +50,8 @@ class Mode:
     small: Settings
     """With the smallest buffer that there is, at most 16,000 datagrams."""
     large: Settings
-    """With room for 20,000 datagrams."""
+    """With room for `large_room` datagrams."""
+    large_room: int = 20_000
     small_prefix: tuple[str, ...] = ()
     """Words before the command that make the buffer small."""
     environment: Callable[[], dict[str, str]] = field(default=_nothing)
@@ -68,6 +69,8 @@ class Mode:
     """Settings that remove what was left behind."""
     capabilities: tuple[str, ...] = ()
     """All that it needs."""
+    kept: tuple[str, ...] = ()
+    """Those that it needs to the end."""
 
     @property
     def setting(self) -> str:
@@ -183,4 +186,27 @@ DPDK_PACKET = Mode(
     capabilities=("net_raw", "net_admin"),
 )
 
-MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD, ONLOAD_COPIES, DPDK_PACKET]
+DPDK_XDP = Mode(
+    "dpdk-xdp",
+    settings=_dpdk("net_af_xdp"),
+    # Its filter is ours; what it leaves to the kernel finds no socket there.
+    fate=dict.fromkeys(CASES, NOWHERE)
+    | {
+        "fragment": "fragments",
+        "options": DELIVERED,
+        "other sender": "other_traffic",
+        "bad checksum": "bad_checksums",
+    },
+    small=_dpdk("net_af_xdp", rx_descriptors=512),
+    large=_dpdk("net_af_xdp", rx_descriptors=32768),
+    # The driver hands 2,048 frames to the kernel, however many descriptors there are.
+    large_room=2000,
+    time_kind="none",
+    refused=r'XDP program \d+ "fh_dpdk_lines" of process \d+ \(.+\) is there already',
+    left_behind=r'XDP program \d+ "fh_dpdk_lines" is there already, left behind by a feedhandler that was',
+    clean=_dpdk("net_af_xdp", remove_leftover=True),
+    capabilities=("net_raw", "net_admin", "bpf"),
+    kept=("net_admin",),
+)
+
+MODES = [SOCKET, PACKET, XDP, XDP_GENERIC, ONLOAD, ONLOAD_COPIES, DPDK_PACKET, DPDK_XDP]

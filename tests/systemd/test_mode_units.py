@@ -14,9 +14,12 @@ CAPABILITIES = {
     "packet": ("net_raw",),
     "xdp": ("net_raw", "net_admin", "bpf"),
     "dpdk": ("net_raw", "net_admin"),
+    "dpdk-xdp": ("net_raw", "net_admin", "bpf"),
     "onload": ("net_admin",),
 }
 """Of each mode that has a drop-in, what it is given beside IPC_LOCK."""
+TO_THE_END = {"dpdk-xdp": ("net_admin",)}
+"""What is kept beside IPC_LOCK."""
 MODES = sorted(CAPABILITIES)
 NEEDING = [mode for mode in MODES if mode != "onload"]
 """What they are given they cannot do without."""
@@ -24,6 +27,7 @@ NEEDING = [mode for mode in MODES if mode != "onload"]
 SETTINGS = {
     "onload": "[receive.onload]\nrequire = false\nlaunch = false\n",
     "dpdk": '[receive.dpdk]\nhuge_pages = false\nports = { lo = "net_af_packet0,iface=lo" }\n',
+    "dpdk-xdp": '[receive.dpdk]\nhuge_pages = false\nports = { lo = "net_af_xdp0,iface=lo" }\n',
 }
 
 PORT = 26481
@@ -36,8 +40,9 @@ class Unit:
         self.machine, self.mode = machine, mode
         self.name, self.channel = f"feedhandler@{mode}.service", mode
         config = CONFIG.format(port=PORT).replace('listen = ""', 'listen = "127.0.0.1:26482"')
+        spin = str(mode.startswith("dpdk")).lower()
         config = config.replace(
-            "spin = false", f'spin = {str(mode == "dpdk").lower()}\nmode = "{mode}"\n{SETTINGS.get(mode, "")}'
+            "spin = false", f'spin = {spin}\nmode = "{mode.partition("-")[0]}"\n{SETTINGS.get(mode, "")}'
         )
         self.machine.write(
             f"/etc/feedhandler/{mode}.toml", config.replace("port =", 'interface = "lo"\nport =')
@@ -77,18 +82,17 @@ def test_mode_receives_and_gives_its_capabilities_up(unit: Unit) -> None:
     send(machine, 1, 500, port=PORT)
     wait_for(lambda: stat(machine, unit.channel)["messages"] == 500, "500 messages", interval_s=0.2)
     pid = machine.show(unit.name, "MainPID")
+    left = kept(machine, pid) | mask(TO_THE_END.get(unit.mode, ()))
     for sets in capabilities_of_threads(machine, pid):
-        assert (sets["Prm"], sets["Eff"]) == (kept(machine, pid),) * 2
+        assert (sets["Prm"], sets["Eff"]) == (left, left)
         assert sets["Bnd"] == mask([*CAPABILITIES[unit.mode], "ipc_lock"])
     entries = journal(machine, unit.name)
     assert [entry for entry in entries if entry["event"] == "capabilities kept"] == []
     assert [entry["memory_locked"] for entry in entries if entry["event"] == "started"] == [True]
 
     def helper_has_none() -> bool:  # one that was started again has another number
-        started = [
-            entry["pid"] for entry in journal(machine, unit.name) if entry["event"] == "helper started"
-        ]
-        return {sets["Prm"] for sets in capabilities_of_threads(machine, str(started[-1]))} == {0}
+        pid = [e["pid"] for e in journal(machine, unit.name) if e["event"] == "helper started"][-1]
+        return {sets["Prm"] for sets in capabilities_of_threads(machine, str(pid))} == {0}
 
     wait_for(helper_has_none, "a helper without capabilities", interval_s=0.2)
 
@@ -104,6 +108,27 @@ def test_nothing_of_the_drop_in_can_be_left_out(unit: Unit) -> None:
         assert f"needs {missing}" in unit.machine.run("journalctl", "-u", unit.name, "-o", "cat")
         unit.machine.run("systemctl", "stop", unit.name)
         unit.machine.run("systemctl", "reset-failed", unit.name, check=False)
+
+
+@pytest.mark.parametrize("unit", ["dpdk-xdp"], indirect=True)
+def test_killed_daemon_comes_back_when_the_unit_takes_its_program_off(unit: Unit) -> None:
+    """By the line that the drop-in has for it; without, the start is refused by name."""
+    machine, whole = unit.machine, (ROOT / "systemd" / f"mode-{unit.mode}.conf").read_text()
+    assert unit.start() == "active"
+    machine.run("systemctl", "kill", "--signal=KILL", unit.name)
+    refused = (
+        r"program \d+ is there already, and only CAP_SYS_ADMIN may read its name: ip link set lo xdp off"
+    )
+
+    def told() -> bool:
+        return bool(re.search(refused, machine.run("journalctl", "-u", unit.name, "-o", "cat")))
+
+    wait_for(told, "the refusal", interval_s=0.2)
+    unit.use(whole.replace("#ExecStartPre=+-ip link set eth2", "ExecStartPre=+-ip link set lo"))
+    machine.run("systemctl", "reset-failed", unit.name, check=False)
+    assert unit.start() == "active"
+    send(machine, 1, 500, port=PORT)
+    wait_for(lambda: stat(machine, unit.channel)["messages"] == 500, "500 messages", interval_s=0.2)
 
 
 def test_unit_stays_hardened(unit: Unit) -> None:

@@ -53,6 +53,7 @@ inline receive::ReceiveSettings receive_settings(const nanobind::dict& table) {
         take(dpdk, "memory_mib", out.dpdk.memory_mib);
         take(dpdk, "rx_descriptors", out.dpdk.rx_descriptors);
         take(dpdk, "plugin", out.dpdk.plugin);
+        take(dpdk, "remove_leftover", out.dpdk.remove_leftover);
         take(table, "cpu", out.dpdk.cpu);
     }
     return out;

@@ -1,6 +1,7 @@
 // The DPDK plugin: a shared object of its own, so that nothing else has to know DPDK. See plugin_abi.hpp.
 #include <linux/filter.h>
 #include <linux/if_packet.h>
+#include <linux/if_xdp.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
@@ -32,7 +33,6 @@
 
 namespace {
 
-constexpr std::uint16_t most_queues = 16;
 constexpr std::uint16_t most_held = 256;  // frames of one port between two polls
 
 // What DPDK says goes here instead of to the terminal; bounded, for a driver may say something per packet.
@@ -125,16 +125,21 @@ void start_eal(const fh_dpdk_settings& settings) {
 
 std::string name_of(const std::string& port) { return port.substr(0, port.find(',')); }
 
-// AF_PACKET sockets of this process. The driver net_af_packet says nothing of what its ring has dropped; its
-// sockets do.
-std::vector<int> packet_sockets() {
+// Sockets of this process of one domain. The driver net_af_packet says nothing of what its rings have
+// dropped, net_af_xdp nothing of what found a ring full; their sockets do.
+std::vector<int> sockets_of(int domain) {
     std::vector<int> out;
     for (int fd = 0; fd < getdtablesize() && fd < 4096; ++fd) {
-        int domain = 0;
-        socklen_t length = sizeof(domain);
-        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_PACKET)
-            out.push_back(fd);
+        int found = 0;
+        socklen_t length = sizeof(found);
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &found, &length) == 0 && found == domain) out.push_back(fd);
     }
+    return out;
+}
+
+std::vector<int> opened_since(const std::vector<int>& before, int domain) {
+    std::vector<int> out;
+    std::ranges::set_difference(sockets_of(domain), before, std::back_inserter(out));
     return out;
 }
 
@@ -145,10 +150,32 @@ void keep_others_out(int fd, const void* filter) {
     if (filter != nullptr) setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(sock_fprog));
 }
 
+// rte_pktmbuf_pool_create_by_ops, and without a device that reads memory by its physical addresses buffers
+// close to each other: else none crosses the border of a page, and net_af_xdp, which multiplies their number
+// by their size, gives the kernel too little memory and waits forever for the buffers beyond.
+rte_mempool* buffers(const std::string& name, unsigned count, std::uint16_t room, int node,
+                     bool is_virtual_device) {
+    rte_mempool* const pool = rte_mempool_create_empty(
+        name.c_str(), count, static_cast<unsigned>(sizeof(rte_mbuf)) + room, 0,
+        sizeof(rte_pktmbuf_pool_private), node, is_virtual_device ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0);
+    if (pool == nullptr) return nullptr;
+    rte_pktmbuf_pool_private layout{};
+    layout.mbuf_data_room_size = room;
+    if (rte_mempool_set_ops_byname(pool, "ring_sp_sc", nullptr) == 0) {
+        rte_pktmbuf_pool_init(pool, &layout);
+        if (rte_mempool_populate_default(pool) == static_cast<int>(count)) {
+            rte_mempool_obj_iter(pool, rte_pktmbuf_init, nullptr);
+            return pool;
+        }
+    }
+    rte_mempool_free(pool);
+    return nullptr;
+}
+
 class Port {
   public:
     Port(const fh_dpdk_port& settings, std::uint16_t descriptors) : name_(name_of(settings.device)) {
-        const std::vector<int> before = packet_sockets();
+        const std::vector<int> packet_before = sockets_of(AF_PACKET), xdp_before = sockets_of(AF_XDP);
         if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0) {
             if (const int error = rte_dev_probe(settings.device); error != 0) fail("no such device", error);
             if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0)
@@ -156,8 +183,8 @@ class Port {
         }
         there_ = true;
         if (name_.starts_with("net_af_packet")) {
-            std::ranges::set_difference(packet_sockets(), before, std::back_inserter(sockets_));
-            for (const int fd : sockets_) keep_others_out(fd, settings.packet_filter);
+            packet_sockets_ = opened_since(packet_before, AF_PACKET);
+            for (const int fd : packet_sockets_) keep_others_out(fd, settings.packet_filter);
         }
         try {
             set_up(name_.starts_with("net_"), descriptors);
@@ -165,6 +192,7 @@ class Port {
             close();
             throw;
         }
+        xdp_sockets_ = opened_since(xdp_before, AF_XDP);
     }
     Port(const Port&) = delete;
     Port& operator=(const Port&) = delete;
@@ -184,13 +212,18 @@ class Port {
     void stats(fh_dpdk_stats& out) {
         rte_eth_stats seen{};
         if (rte_eth_stats_get(id_, &seen) == 0) out.drops = seen.imissed + seen.rx_nombuf;
-        for (const int fd : sockets_) {
+        for (const int fd : packet_sockets_) {
             tpacket_stats ring{};
             socklen_t length = sizeof(ring);
             if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &ring, &length) == 0)
                 ring_drops_ += ring.tp_drops;  // reading sets it to 0
         }
         out.drops += ring_drops_;
+        for (const int fd : xdp_sockets_) {
+            xdp_statistics ring{};
+            socklen_t length = sizeof(ring);
+            if (getsockopt(fd, SOL_XDP, XDP_STATISTICS, &ring, &length) == 0) out.drops += ring.rx_ring_full;
+        }
         out.buffer_bytes = buffer_bytes_;
         out.queues = queues_;
         out.has_ticks = read_clock(out.ticks) ? 1 : 0;
@@ -203,7 +236,7 @@ class Port {
         // A card without rules of its own brings all to its first queue; these have as many as they were
         // given.
         const bool has_given_queues = name_.starts_with("net_af_");
-        queues_ = has_given_queues ? std::clamp<std::uint16_t>(info.max_rx_queues, 1, most_queues) : 1;
+        queues_ = has_given_queues ? std::max<std::uint16_t>(info.max_rx_queues, 1) : 1;
         const std::uint16_t transmit = is_virtual_device && info.max_tx_queues != 0 ? queues_ : 0;
         rte_eth_conf configuration{};
         configuration.rxmode.offloads = info.rx_offload_capa & wanted_offloads;
@@ -211,7 +244,7 @@ class Port {
             fail("its configuration", error);
         std::uint16_t none = 0;
         rte_eth_dev_adjust_nb_rx_tx_desc(id_, &descriptors, &none);
-        make_pool(descriptors);
+        make_pool(is_virtual_device, descriptors);
         const int node = rte_eth_dev_socket_id(id_);
         for (std::uint16_t queue = 0; queue < queues_; ++queue)
             if (const int error = rte_eth_rx_queue_setup(id_, queue, descriptors, static_cast<unsigned>(node),
@@ -236,18 +269,18 @@ class Port {
 
     // One thread takes and gives: no need for the ring of many, nor for a cache of each thread. A buffer has
     // room for the largest frame of the device, so that none is in pieces.
-    void make_pool(std::uint16_t descriptors) {
+    void make_pool(bool is_virtual_device, std::uint16_t descriptors) {
         std::uint16_t mtu = 0;
         rte_eth_dev_get_mtu(id_, &mtu);
         const auto room = static_cast<std::uint16_t>(RTE_PKTMBUF_HEADROOM +
                                                      std::max(2048, std::min<int>(mtu + 64, 16 << 10)));
-        // A driver may keep as many again as it has descriptors (net_af_xdp: 2048 at least, and a ring more).
-        const unsigned count = queues_ * (2u * std::max<unsigned>(descriptors, 2048) + 2048) + most_held;
+        // In the ring of each queue (net_af_xdp: 2048 at least), in the hands of the reader, and those that a
+        // driver takes beforehand.
+        const unsigned count = queues_ * (std::max<unsigned>(descriptors, 2048) + most_held) + most_held;
         static unsigned serial = 0;
         const std::string name = "fh" + std::to_string(serial++);
         for (const int node : {rte_eth_dev_socket_id(id_), SOCKET_ID_ANY})
-            if (pool_ == nullptr)
-                pool_ = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, 0, room, node, "ring_sp_sc");
+            if (pool_ == nullptr) pool_ = buffers(name, count, room, node, is_virtual_device);
         if (pool_ == nullptr)
             throw std::runtime_error("no memory for " + std::to_string(count) + " frames of " +
                                      std::to_string(room) + " bytes: receive.dpdk.memory_mib is too small");
@@ -313,7 +346,7 @@ class Port {
     std::uint64_t buffer_bytes_ = 0;
     int timestamp_offset_ = -1;
     std::uint64_t timestamp_flag_ = 0;
-    std::vector<int> sockets_;
+    std::vector<int> packet_sockets_, xdp_sockets_;
     std::uint64_t ring_drops_ = 0;
     std::array<rte_mbuf*, most_held> mbufs_{};
     std::size_t held_ = 0;

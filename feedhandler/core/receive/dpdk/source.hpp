@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,7 @@
 #include "receive/device_lines.hpp"
 #include "receive/dpdk/device_clock.hpp"
 #include "receive/dpdk/plugin.hpp"
+#include "receive/dpdk/xdp_port.hpp"
 #include "receive/first_turn.hpp"
 #include "receive/membership.hpp"
 #include "receive/packet_filter.hpp"
@@ -30,8 +32,9 @@ struct DpdkSettings {
     bool huge_pages = false;
     std::uint64_t memory_mib = 256;
     std::uint32_t rx_descriptors = 2048;
-    std::string plugin;  // "": the one of the build
-    int cpu = -1;        // of the receive thread
+    std::string plugin;            // "": the one of the build
+    bool remove_leftover = false;  // of net_af_xdp: the program of one that was killed
+    int cpu = -1;                  // of the receive thread
 };
 
 // Arguments of the EAL: in memory, without files that others find, without a socket for telemetry; it sees
@@ -135,7 +138,7 @@ class DpdkSource {
                                      missing);
     }
 
-    static DpdkPlugin open(std::span<const DeviceLines> devices, const DpdkSettings& settings) {
+    DpdkPlugin open(std::span<const DeviceLines> devices, const DpdkSettings& settings) {
         std::vector<std::string> names;
         std::vector<std::vector<sock_filter>> filters;
         std::vector<sock_fprog> programs;
@@ -146,6 +149,12 @@ class DpdkSource {
                 throw std::runtime_error("receive.dpdk.ports: no port for device " + lines.device);
             check_capabilities(lines.device, at->second);
             names.push_back(complete_port(at->second, settings));
+            if (names.back().starts_with("net_af_xdp") &&
+                names.back().find(",xdp_prog=") == std::string::npos) {
+                xdp_ports_.push_back(
+                    std::make_unique<dpdk::XdpPort>(names.back(), lines, settings.remove_leftover));
+                names.back() = xdp_ports_.back()->text();
+            }
             filters.push_back(packet_filter(lines.table));
             programs.push_back({static_cast<unsigned short>(filters.back().size()), filters.back().data()});
         }
@@ -185,6 +194,7 @@ class DpdkSource {
     FirstTurn first_turn_;
     std::vector<std::size_t> port_of_;  // by line
     Memberships memberships_;
+    std::vector<std::unique_ptr<dpdk::XdpPort>> xdp_ports_;  // before the plugin: claimed until it is closed
     DpdkPlugin plugin_;
     std::vector<Port> ports_;
     fh_dpdk_frame frames_[burst];

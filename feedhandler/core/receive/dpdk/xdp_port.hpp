@@ -1,0 +1,150 @@
+// What DPDK's driver net_af_xdp needs on its device: our filter instead of its own, which would take the
+// kernel's IGMP queries too, and no program in the way. The driver attaches for good: after kill -9 the
+// program stays, is known by its name, and removed when that was asked for.
+#pragma once
+
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "receive/device_lines.hpp"
+#include "receive/dpdk/filter_object.hpp"
+#include "receive/xdp/attachment.hpp"
+#include "receive/xdp/bpf.hpp"
+
+namespace fh::receive::dpdk {
+
+// Takes the program off the device, if it is still that one.
+inline bool detach(unsigned device, std::uint32_t program_id) {
+    bpf_attr open = xdp::request();
+    open.prog_id = program_id;
+    const Descriptor program(static_cast<int>(xdp::bpf(BPF_PROG_GET_FD_BY_ID, open)));
+    if (program.get() < 0) return false;
+    const Descriptor netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    struct Word {
+        rtattr header;
+        std::int32_t value;
+    };
+    struct {
+        nlmsghdr header;
+        ifinfomsg link;
+        rtattr nest;
+        Word fd, expected, flags;
+    } ask{};
+    ask.header.nlmsg_len = sizeof(ask);
+    ask.header.nlmsg_type = RTM_SETLINK;
+    ask.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    ask.link.ifi_index = static_cast<int>(device);
+    ask.nest = {sizeof(ask.nest) + 3 * sizeof(Word), NLA_F_NESTED | IFLA_XDP};
+    ask.fd = {{sizeof(Word), IFLA_XDP_FD}, -1};
+    ask.expected = {{sizeof(Word), IFLA_XDP_EXPECTED_FD}, program.get()};
+    ask.flags = {{sizeof(Word), IFLA_XDP_FLAGS}, XDP_FLAGS_REPLACE};
+    struct {
+        nlmsghdr header;
+        nlmsgerr error;
+    } answer{};
+    return send(netlink.get(), &ask, sizeof(ask), 0) == sizeof(ask) &&
+           recv(netlink.get(), &answer, sizeof(answer), MSG_TRUNC) > 0 &&
+           answer.header.nlmsg_type == NLMSG_ERROR && answer.error.error == 0;
+}
+
+// Says to others that the program on the device is in use, until this process ends however it does: a name
+// in the network namespace, which the kernel frees.
+class DeviceClaim {
+  public:
+    explicit DeviceClaim(unsigned device) : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        const std::string name = "feedhandler-dpdk-" + std::to_string(device);
+        name.copy(address.sun_path + 1, sizeof(address.sun_path) - 2);
+        const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+        granted_ = ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), bytes) == 0;
+    }
+    bool granted() const { return granted_; }
+
+  private:
+    Descriptor socket_;
+    bool granted_ = false;
+};
+
+// Receive queues of a device, and those of them that the driver can read: combined ones, or else one.
+struct Queues {
+    explicit Queues(const std::string& device) {
+        ethtool_channels channels{};
+        channels.cmd = ETHTOOL_GCHANNELS;
+        ifreq ask{};
+        device.copy(ask.ifr_name, IFNAMSIZ - 1);
+        ask.ifr_data = reinterpret_cast<char*>(&channels);
+        const Descriptor any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        if (ioctl(any.get(), SIOCETHTOOL, &ask) != 0) return;
+        all = std::max(channels.rx_count + channels.combined_count, 1u);
+        if (channels.max_combined != 0) readable = std::max(channels.combined_count, 1u);
+    }
+    std::uint32_t all = 1, readable = 1;
+};
+
+class XdpPort {
+  public:
+    // `port`: the driver's name and arguments. Throws when the device has a program.
+    XdpPort(const std::string& port, const DeviceLines& lines, bool remove_leftover)
+        : queues_(lines.device),
+          claim_(lines.index),
+          filter_(filter_object(lines.table, queues_.all)),
+          text_(port + ",xdp_prog=" + filter_.path()) {
+        if (port.find(",queue_count=") == std::string::npos) {
+            if (queues_.all > queues_.readable)
+                throw std::runtime_error(
+                    "receive.mode \"dpdk\" on " + lines.device + ": " + std::to_string(queues_.all) +
+                    " receive queues, of which net_af_xdp reads " + std::to_string(queues_.readable) +
+                    ": ethtool -L " + lines.device + " rx " + std::to_string(queues_.readable));
+            text_ += ",queue_count=" + std::to_string(queues_.readable);
+        }
+        make_way(lines, remove_leftover);
+    }
+
+    const std::string& text() const { return text_; }
+
+  private:
+    void make_way(const DeviceLines& lines, bool remove_leftover) const {
+        const std::uint32_t id = xdp::attached_program(lines.index);
+        if (id == 0) return;
+        const std::string name = xdp::program_name(id), holder = xdp::holder_of(id);
+        const bool left_behind = claim_.granted() && name == filter_name && holder.empty();
+        if (left_behind && remove_leftover && detach(lines.index, id)) return;
+        const std::string remedy = "ip link set " + lines.device + " xdp off";
+        std::string text = "receive.mode \"dpdk\" on " + lines.device + ": XDP program " +
+                           std::to_string(id) + (name.empty() ? "" : " \"" + name + '"') +
+                           (holder.empty() ? "" : " of " + holder) + " is there already";
+        if (left_behind)
+            text +=
+                ", left behind by a feedhandler that was killed: receive.dpdk.remove_leftover = true "
+                "takes it off, or " +
+                remedy;
+        else if (!claim_.granted())
+            text += ", in use by a feedhandler";
+        else if (name.empty())
+            text += ", and only CAP_SYS_ADMIN may read its name: " + remedy +
+                    " takes it off, if a feedhandler that was killed left it";
+        throw std::runtime_error(text);
+    }
+
+    Queues queues_;
+    DeviceClaim claim_;
+    FilterFile filter_;
+    std::string text_;
+};
+
+}  // namespace fh::receive::dpdk
