@@ -290,3 +290,17 @@ def test_link_that_is_down_does_not_keep_a_waiting_loop_awake(pair: Veth) -> Non
         timeout=60,
     )
     assert done.stdout == "True\nFalse\n", done.stderr
+
+
+def test_a_ring_of_fewer_frames_than_a_turn_takes_hands_each_out_once(pair: Veth) -> None:
+    """On the loopback device a frame may have 64 KiB: 1 MiB holds 15, a turn takes 32 of a line."""
+    with inside(pair.receiver):
+        source = _core.Source([_core.LineSettings("A", GROUP, PORT, "127.0.0.1")], SETTINGS)
+        sender = Sender("127.0.0.1")
+    for turn in range(4):
+        sent = [b"%d" % (100 * turn + i) for i in range(15)]
+        for payload in sent:
+            sender.send(payload, GROUP, PORT)
+        got = [payload for _ in range(3) for _, payload, _, _ in source.poll()]
+        assert got == sent
+    sender.close()

@@ -83,7 +83,9 @@ class PacketRing {
         void* memory = mmap(nullptr, geometry_.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd(), 0);
         need(memory != MAP_FAILED, "mapping the ring");
         memory_ = {static_cast<std::uint8_t*>(memory), Unmap{geometry_.bytes()}};
-        bind_to_device();  // last: from here on frames come in
+        limit_ =
+            std::min(limit_, geometry_.frames());  // what is held is still marked as ours: never twice round
+        bind_to_device();                          // last: from here on frames come in
     }
 
     int fd() const { return socket_.get(); }
@@ -183,7 +185,8 @@ class PacketRing {
             return false;
         }
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(&frame) + frame.tp_mac;
-        const bool intact = (status & (TP_STATUS_CSUM_VALID | TP_STATUS_CSUMNOTREADY)) != 0;
+        // Not CSUM_VALID: kernels before 6.1 say so of sums that nobody has compared (CHECKSUM_COMPLETE).
+        const bool intact = (status & TP_STATUS_CSUMNOTREADY) != 0;
         if (!device_.table.take(bytes, frame.tp_snaplen, intact, out, counters)) return false;
         constexpr std::uint32_t by_hardware = TP_STATUS_TS_RAW_HARDWARE | TP_STATUS_TS_SYS_HARDWARE;
         out.timestamp_kind = (status & by_hardware) != 0 ? TimestampKind::hardware : TimestampKind::kernel;
