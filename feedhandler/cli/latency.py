@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from feedhandler import _core
     from feedhandler.metrics.latency import Reading
 
+    Consumed = tuple["_core.Histogram", "_core.Histogram", int]
+
 
 @click.command("latency", epilog="Example: feedhandler latency xnas-itch --seconds 10 --plot latency.png")
 @click.argument("channel")
@@ -56,24 +58,28 @@ def command(
         check(plot)
     folder = channel_dir(channel, runtime_dir)
     reader = open_reader(folder)
-    before = Reading.of(reader) if recent else None
+    before, met_before = Reading.of(reader) if recent else None, None
     consumer = _consumer(folder) if seconds and reader.alive else None
     while True:
         if consumer is not None:
             consumer.skip(seconds)
         reader = open_reader(folder)  # anew each time: the daemon may have been restarted
         reading = now = Reading.of(reader)
+        consumed = met = consumer.latency() if consumer is not None else None
         if before is not None:
             reading, before = now.since(before), now
-        table = budget(reader, reading, consumer.latency() if consumer is not None else None)
+            if met is not None and met_before is not None:
+                consumed = (met[0].since(met_before[0]), met[1].since(met_before[1]), met[2] - met_before[2])
+            met_before = met
+        table = budget(reader, reading, consumed)
         if as_json:
             click.echo(json.dumps(table))
         else:
-            _print(table, reading, consumer, clear=watch)
+            _print(table, _histograms(reading, consumed), clear=watch)
         if plot is not None:
             from feedhandler.cli._latency_plot import draw
 
-            draw(Path(plot), table, _histograms(reading, consumer))
+            draw(Path(plot), table, _histograms(reading, consumed))
         sys.stdout.flush()
         if table["state"] == "DEAD":
             raise dead(table["channel"])
@@ -91,8 +97,7 @@ def _consumer(folder: Path) -> "_core.Consumer":
     return consumer
 
 
-def _histograms(reading: "Reading", consumer: "_core.Consumer | None") -> dict[str, "_core.Histogram"]:
-    consumed = consumer.latency() if consumer is not None else None
+def _histograms(reading: "Reading", consumed: "Consumed | None") -> dict[str, "_core.Histogram"]:
     return {
         **reading.hops,
         **(dict(zip(("consume", "whole"), consumed[:2], strict=True)) if consumed else {}),
@@ -109,9 +114,7 @@ def duration(ns: float | None) -> str:
     return f"{ns / 1e9:.3g} s"
 
 
-def _print(
-    table: dict[str, Any], reading: "Reading", consumer: "_core.Consumer | None", *, clear: bool
-) -> None:
+def _print(table: dict[str, Any], histograms: dict[str, "_core.Histogram"], *, clear: bool) -> None:
     """Print the table for people: a hop a line, green within its budget, red over it; its distribution."""
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +125,6 @@ def _print(
     console.print(f"[bold]{table['channel']}[/]  {table['state']}  {_measured(table)}")
     if not table["sampling"]["every"]:
         return
-    histograms = _histograms(reading, consumer)
     columns = ("hop", "count", "median", "99 %", "99.9 %", "worst", "budget")
     words = ["from the hop before"] if console.width >= WIDE else []
     out = Table(*columns, SCALE, *words, box=None, pad_edge=False)

@@ -158,6 +158,19 @@ def test_recent_is_only_what_was_measured_meanwhile(tmp_path: Path) -> None:
         assert table(daemon, "--seconds", "0")["sampling"]["samples"] > 100
 
 
+def test_each_round_of_recent_and_watch_is_of_that_round(tmp_path: Path) -> None:
+    """The consumer's hop too: it cannot have met many more samples than were taken meanwhile."""
+    with measuring(tmp_path, 1) as (daemon, _):
+        words = ["latency", "live", "--runtime-dir", str(daemon.runtime_dir)]
+        words += ["--json", "--recent", "--watch", "--seconds", "0.4"]
+        with subprocess.Popen([*COMMAND, *words], env=environment(), stdout=subprocess.PIPE) as shown:
+            assert shown.stdout is not None
+            rounds = [json.loads(shown.stdout.readline()) for _ in range(4)]
+            shown.send_signal(signal.SIGINT)
+        for one in rounds[1:]:
+            assert one["hops"]["consume"]["count"] < 1.5 * one["sampling"]["samples"]
+
+
 def test_off_is_said_and_measures_nothing(tmp_path: Path) -> None:
     """Not a table of zeros."""
     with measuring(tmp_path, 0) as (daemon, exchange):

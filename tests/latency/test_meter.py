@@ -197,6 +197,17 @@ def test_calibration_ignores_readings_too_near_to_say_anything() -> None:
     assert abs(calibration.ns(2_500_000) - 1_000_000) <= 1
 
 
+def test_calibration_keeps_its_rate_when_the_counter_was_reset() -> None:
+    """After a sleep it may begin at 0 again: what lies between the two readings says nothing."""
+    calibration = _core.TickCalibration((0, 0), (25_000_000, 10_000_000))
+    ticks, ns = 1_000, 1_000_000_000
+    for _ in range(2):
+        calibration.observe(ticks, ns)
+        assert calibration.restarts == 1
+        assert abs(calibration.ns(2_500_000) - 1_000_000) <= 1
+        ticks, ns = ticks + 2_500_000_000, ns + 1_000_000_000
+
+
 @pytest.mark.parametrize("monotonic", [False, True])
 def test_ticks_measure_what_the_system_clock_measures(monotonic: bool) -> None:
     """By the time stamp counter, and where there is none to trust; before a re-check and after it."""

@@ -91,6 +91,11 @@ class Calibration {
 
     void observe(const TickReading& now) {
         if (now.ns - last_.ns < least_ns) return;
+        if (now.ticks <= last_.ticks) {  // the counter was reset: the rate stays, until the next look tells
+            ++restarts_;
+            first_ = last_ = now;
+            return;
+        }
         const std::uint64_t recent = rate(last_, now);
         const std::uint64_t difference = recent > scale_ ? recent - scale_ : scale_ - recent;
         if (difference > scale_ / 1000) {
