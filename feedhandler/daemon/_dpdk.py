@@ -21,7 +21,7 @@ def refusal(config: Config) -> tuple[str, str] | None:
         return "receive.mode", f'"dpdk" is not in this build ({plugin} is not there): {HOW_TO_GET_IT}'
     for index, line in enumerate(config.line):
         device = device_of(line.interface)
-        if device is not None and device not in dpdk.ports:
+        if device is not None and device not in (device_of(name) for name in dpdk.ports):
             known = ", ".join(dpdk.ports)
             return "receive.dpdk.ports", f"has no port for {device} of line[{index}], only for {known}"
     return None

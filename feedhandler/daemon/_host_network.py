@@ -81,20 +81,23 @@ def device_of(interface: str) -> str | None:
 
     Asks only what a sandboxed service may.
     """
-    if _is_device(interface):
-        return interface
+    if own := _own_name(interface):
+        return own
     if found := _addresses().get(interface):
-        return found
-    is_loopback = interface[:1].isdigit() and ipaddress.IPv4Address(interface).is_loopback
-    return "lo" if is_loopback and _is_device("lo") else None
-
-
-def _is_device(name: str) -> bool:
+        return _own_name(found)
     try:
-        socket.if_nametoindex(name)
+        is_loopback = ipaddress.IPv4Address(interface).is_loopback
+    except ValueError:  # a device's name may begin with a digit too
+        return None
+    return _own_name("lo") if is_loopback else None
+
+
+def _own_name(name: str) -> str | None:
+    """Return the device's own name: an address may have a label ("eth0:1"), a device further names."""
+    try:
+        return socket.if_indextoname(socket.if_nametoindex(name))
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _addresses() -> dict[str, str]:

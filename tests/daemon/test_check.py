@@ -233,7 +233,14 @@ def test_file_system_is_the_newest_mount_with_the_longest_name(
 
 @pytest.mark.parametrize(
     ("interface", "device"),
-    [("lo", "lo"), ("127.0.0.1", "lo"), ("127.0.0.9", "lo"), ("nope0", None), ("192.0.2.1", None)],
+    [
+        ("lo", "lo"),
+        ("127.0.0.1", "lo"),
+        ("127.0.0.9", "lo"),
+        ("nope0", None),
+        ("10g0", None),
+        ("192.0.2.1", None),
+    ],
 )
 def test_device_is_found_by_name_and_by_address(interface: str, device: str | None) -> None:
     """An address names the device that has it."""

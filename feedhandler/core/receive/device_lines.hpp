@@ -24,9 +24,16 @@
 
 namespace fh::receive {
 
+// The device's own name: an address may have a label ("eth0:1"), a device further names. "": there is none.
+inline std::string device_named(const char* name) {
+    char own[IF_NAMESIZE] = "";
+    const unsigned index = if_nametoindex(name);
+    return index != 0 && if_indextoname(index, own) != nullptr ? own : "";
+}
+
 // Device of a line, which names it or one of its addresses. Throws when there is none.
 inline std::string device_of(const LineSettings& line) {
-    if (if_nametoindex(line.interface.c_str()) != 0) return line.interface;
+    if (std::string device = device_named(line.interface.c_str()); !device.empty()) return device;
     in_addr wanted{};
     ifaddrs* list = nullptr;
     if (inet_pton(AF_INET, line.interface.c_str(), &wanted) == 1 && getifaddrs(&list) == 0) {
@@ -35,7 +42,7 @@ inline std::string device_of(const LineSettings& line) {
             if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET) continue;
             sockaddr_in address;
             std::memcpy(&address, one->ifa_addr, sizeof(address));
-            if (address.sin_addr.s_addr == wanted.s_addr) return one->ifa_name;
+            if (address.sin_addr.s_addr == wanted.s_addr) return device_named(one->ifa_name);
         }
     }
     throw std::runtime_error("line " + line.name + ": \"" + line.interface +

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <sched.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "receive/clock.hpp"
 #include "receive/device_lines.hpp"
 #include "receive/dpdk/device_clock.hpp"
 #include "receive/dpdk/plugin.hpp"
@@ -98,7 +96,7 @@ class DpdkSource {
             port.seen = plugin_.stats(i);
             counters_.device_drops += port.seen.drops;
             if (port.seen.has_ticks != 0)
-                port.clock.compare(port.seen.ticks, read_clock(CLOCK_MONOTONIC), read_clock(CLOCK_REALTIME));
+                port.clock.compare(port.seen.ticks, port.seen.monotonic_ns, port.seen.realtime_ns);
         }
     }
 
@@ -143,8 +141,9 @@ class DpdkSource {
         std::vector<std::vector<sock_filter>> filters;
         std::vector<sock_fprog> programs;
         for (const DeviceLines& lines : devices) {
-            const auto at =
-                std::ranges::find(settings.ports, lines.device, &std::pair<std::string, std::string>::first);
+            const auto at = std::ranges::find_if(settings.ports, [&](const auto& port) {
+                return port.first == lines.device || device_named(port.first.c_str()) == lines.device;
+            });
             if (at == settings.ports.end())
                 throw std::runtime_error("receive.dpdk.ports: no port for device " + lines.device);
             check_capabilities(lines.device, at->second);
@@ -165,7 +164,10 @@ class DpdkSource {
 
     std::size_t receive(std::size_t index, std::span<Datagram> out) {
         Port& port = ports_[index];
-        const std::size_t most = std::min(out.size(), burst);
+        // As much for each line as in other modes: a busy port leaves room for those behind it, and for
+        // replies.
+        const std::size_t share = port.lines.table.entries().size() * UdpReceiver::batch;
+        const std::size_t most = std::min({out.size(), burst, share});
         const std::size_t frames =
             plugin_.poll(static_cast<std::uint32_t>(index), std::span(frames_).first(most));
         std::size_t count = 0;

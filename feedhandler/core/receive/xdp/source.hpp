@@ -53,8 +53,10 @@ class XdpDevice {
     const LineTable& table() const { return device_.table; }
     std::span<const xdp::Queue> queues() const { return queues_; }
 
-    // Another queue is read first each time: a busy one does not keep others waiting.
+    // Another queue is read first each time: a busy one does not keep others waiting, nor a device those
+    // behind it.
     std::size_t receive(std::span<Datagram> out, ReceiveCounters& counters) {
+        out = out.first(std::min(out.size(), table().entries().size() * UdpReceiver::batch));
         std::size_t count = 0;
         if (++first_ >= queues_.size()) first_ = 0;
         for (std::size_t i = 0, at = first_; i < queues_.size(); ++i) {
