@@ -293,3 +293,16 @@ def test_daemon_that_lacks_what_dpdk_needs_says_so(
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith(message)
+
+
+def test_ports_left_open_are_closed_at_exit() -> None:
+    """A source that is never deleted: without its end net_af_xdp would leave its program on the device."""
+    program = (
+        "import ctypes, faulthandler\n"
+        "from feedhandler import _core\n"
+        "settings = {'mode': 'dpdk', 'dpdk': {'ports': {'lo': 'net_null0'}, 'memory_mib': 64}}\n"
+        "source = _core.Source([_core.LineSettings('A', '239.77.4.1', 30001, 'lo')], settings)\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(source))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, timeout=60)
+    assert done.returncode == 0

@@ -13,6 +13,7 @@ struct frame {
 };
 struct stats {
     uint64_t drops, buffer_bytes, ticks;
+    int64_t monotonic_ns, realtime_ns;
     uint32_t has_ticks, queues;
 };
 struct api {
@@ -26,12 +27,13 @@ struct api {
 
 static const uint8_t bytes[] = {FRAME};
 
-/* A clock of 3 ticks a nanosecond that starts at no round number. */
-static uint64_t ticks(void) {
+static int64_t now_ns(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return 12345u + 3u * ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+/* A clock of 3 ticks a nanosecond that starts at no round number. */
+static uint64_t ticks(int64_t monotonic_ns) { return 12345u + 3u * (uint64_t)monotonic_ns; }
 
 static void *open_ports(const void *settings, char *error, size_t size) {
     (void)settings, (void)error, (void)size;
@@ -42,14 +44,17 @@ static size_t poll_port(void *handle, uint32_t port, struct frame *out, size_t m
     (void)handle, (void)port;
     const char *flags = getenv("DPDK_FLAGS");
     if (most == 0 || flags == NULL) return 0;
-    out[0] = (struct frame){bytes, sizeof(bytes), (uint32_t)atoi(flags), ticks() - 3000000u};
+    out[0] = (struct frame){bytes, sizeof(bytes), (uint32_t)atoi(flags),
+                            ticks(now_ns(CLOCK_MONOTONIC) - 1000000)};
     return 1;
 }
 static void get_stats(void *handle, uint32_t port, struct stats *out) {
     (void)handle, (void)port;
     memset(out, 0, sizeof(*out));
     out->drops = 7;
-    out->ticks = ticks();
+    out->monotonic_ns = now_ns(CLOCK_MONOTONIC);
+    out->realtime_ns = now_ns(CLOCK_REALTIME);
+    out->ticks = ticks(out->monotonic_ns);
     out->has_ticks = 1;
 }
 static size_t take_log(void *handle, char *out, size_t size) {

@@ -42,8 +42,10 @@ struct fh_dpdk_settings {
 struct fh_dpdk_stats {
     std::uint64_t drops;         // frames dropped by the device or for want of memory, since open()
     std::uint64_t buffer_bytes;  // room for frames
-    std::uint64_t ticks;         // the device's clock now
-    std::uint32_t has_ticks;     // has it one that can be read?
+    std::uint64_t ticks;         // the device's clock
+    std::int64_t monotonic_ns;   // the host's at that moment
+    std::int64_t realtime_ns;
+    std::uint32_t has_ticks;  // has it one that can be read, and was it read at once?
     std::uint32_t queues;
 };
 
