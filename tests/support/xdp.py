@@ -36,6 +36,12 @@ def program_on(pair: Veth) -> dict[str, Any]:
     return dict(found.get("xdp", {}))
 
 
+def take_program_off(pair: Veth) -> None:
+    """Leave no XDP program on the receiver's device."""
+    command = ["ip", "-n", pair.receiver, "link", "set", pair.receiver_device, "xdp", "off"]
+    subprocess.run(command, check=True, timeout=30)
+
+
 def leave_program(pair: Veth) -> None:
     """Attach one without a link, as DPDK and libxdp do, and forget it: it stays."""
     before = _programs_open()
