@@ -79,7 +79,7 @@ inline FilterCode filter_code(const LineTable& lines) {
     out.put(load | BPF_W, r2, r1, offsetof(xdp_md, data), 0);
     out.put(load | BPF_W, r3, r1, offsetof(xdp_md, data_end), 0);
     out.put(BPF_ALU64 | BPF_MOV | BPF_X, r4, r2, 0, 0);
-    out.put(BPF_ALU64 | BPF_ADD | BPF_K, r4, r0, 0, payload);
+    out.put(BPF_ALU64 | BPF_ADD, r4, r0, 0, payload);  // BPF_K is 0 too
     out.put(BPF_JMP | BPF_JGT | BPF_X, r4, r3, to_pass, 0);
     out.put(load | BPF_H, r4, r2, 12, 0);  // all values are in network order
     out.put(differs, r4, r0, to_pass, htons(0x0800));
@@ -181,7 +181,7 @@ inline std::vector<std::uint8_t> filter_object(const LineTable& lines, std::uint
     for (const bpf_insn& one : filter.code) append(contents[code_at], one);
     contents[maps_at].resize(detail::map_bytes);
     contents[types_at] = detail::map_types(queues);
-    for (const char letter : std::string_view("MIT", 4)) append(contents[license_at], letter);
+    for (const char letter : std::string_view("MIT\0", 4)) append(contents[license_at], letter);
     append(contents[symbols_at], Elf64_Sym{});
     append(contents[symbols_at], Elf64_Sym{names.add(filter_name), ELF64_ST_INFO(STB_GLOBAL, STT_FUNC), 0,
                                            code_at, 0, contents[code_at].size()});
