@@ -553,6 +553,11 @@ class XdpFilter:
         What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.
         """
 
+def btf_function(btf: bytes, name: str) -> int:
+    """
+    Number of a function in the kernel's description of its types; 0: it is not there.
+    """
+
 def default_dpdk_plugin() -> str:
     """
     Where the build puts the plugin of receive.mode "dpdk", if it makes one.

@@ -117,8 +117,7 @@ XDP = Mode(
     | {"other sender": "other_traffic", "bad checksum": "bad_checksums"},
     small=lambda _: {"mode": "xdp", "xdp": {"frames": 64}},
     large=lambda _: {"mode": "xdp", "xdp": {"frames": 32768}},
-    time_kind="none",
-    granted={"attached": "native"},
+    granted={"attached": "native", "frame_times": "driver"},
     refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
     capabilities=("net_raw", "net_admin", "bpf"),
 )
@@ -138,7 +137,7 @@ XDP_GENERIC = replace(
     settings=_generic(XDP.settings),
     small=_generic(XDP.small),
     large=_generic(XDP.large),
-    granted={"attached": "generic"},
+    granted={"attached": "generic", "frame_times": "kernel"},
 )
 
 ONLOAD = Mode(

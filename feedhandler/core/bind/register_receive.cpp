@@ -41,6 +41,7 @@ nb::dict stats_dict(const receive::SourceStats& stats) {
         out["attached"] = stats.attached;
         out["queues"] = stats.queues;
         out["huge_pages"] = stats.huge_pages;
+        if (*stats.attached != '\0') out["frame_times"] = stats.frame_times;
     }
     out["accelerated"] = stats.accelerated;
     out["zero_copy"] = stats.zero_copy;
@@ -348,6 +349,13 @@ void register_receive(nb::module_& m) {
              nb::arg("largest_frame"))
         .def("run", &XdpFilter::run, nb::arg("frame"),
              "What the kernel says it would do with an Ethernet frame: 2 pass it on, 4 give it to a socket.");
+    m.def(
+        "btf_function",
+        [](const nb::bytes& btf, const std::string& name) {
+            return receive::xdp::function_in({btf.c_str(), btf.size()}, name);
+        },
+        nb::arg("btf"), nb::arg("name"),
+        "Number of a function in the kernel's description of its types; 0: it is not there.");
     m.def("default_dpdk_plugin", &receive::default_dpdk_plugin,
           "Where the build puts the plugin of receive.mode \"dpdk\", if it makes one.");
 

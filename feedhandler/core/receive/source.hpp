@@ -26,6 +26,7 @@ struct SourceStats {
     bool prefer_busy_poll = false;                       // SO_PREFER_BUSY_POLL granted
     const char* attached = "";                           // XDP program: "native", "generic"; "" = none
     std::uint32_t queues = 0;                            // of the device that are read past the kernel
+    const char* frame_times = "";                        // XDP: who is asked for them, "driver" or "kernel"
     bool zero_copy = false;                              // no copy of a datagram is made
     bool huge_pages = false;                             // that memory lies in huge pages
     bool accelerated = false;                            // its socket is Onload's

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -123,9 +124,18 @@ class Attachment {
         need(link_.get() >= 0, what, "generic attachment");
     }
 
+    // Natively, or not at all; says nothing of the reason.
+    static std::optional<Attachment> natively(int program, unsigned device) {
+        Descriptor link = create_link(program, device, XDP_FLAGS_DRV_MODE);
+        if (link.get() < 0) return std::nullopt;
+        return Attachment(std::move(link));
+    }
+
     bool native() const { return native_; }
 
   private:
+    explicit Attachment(Descriptor native_link) : link_(std::move(native_link)), native_(true) {}
+
     void refuse_if_taken(unsigned device, const std::string& what) const {
         const int reason = errno;
         if (link_.get() >= 0 || (reason != EBUSY && reason != EEXIST)) return;

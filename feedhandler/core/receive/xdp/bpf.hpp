@@ -48,13 +48,18 @@ inline bool set_in_map(int map, const void* key, const void* value) {
     return bpf(BPF_MAP_UPDATE_ELEM, update) == 0;
 }
 
-inline Descriptor load_program(std::span<const bpf_insn> code, const char* name) {
+// `device`: the only one that it may be attached to, and whose driver it may ask; 0: any, and it asks none.
+inline Descriptor load_program(std::span<const bpf_insn> code, const char* name, unsigned device = 0) {
+    constexpr std::uint32_t device_bound_only = 1u << 6;  // BPF_F_XDP_DEV_BOUND_ONLY: Linux 6.3
     bpf_attr load = request();
     load.prog_type = BPF_PROG_TYPE_XDP;
     load.expected_attach_type = BPF_XDP;
     load.insns = address_of(code.data());
     load.insn_cnt = static_cast<std::uint32_t>(code.size());
-    load.license = address_of("MIT");  // no helper used here is for GPL programs only
+    // Functions of the kernel may be called by programs under the GPL only; nothing else here asks for it.
+    load.license = address_of("Dual MIT/GPL");
+    load.prog_flags = device != 0 ? device_bound_only : 0;
+    load.prog_ifindex = device;
     std::strncpy(load.prog_name, name, sizeof(load.prog_name) - 1);
     return Descriptor(static_cast<int>(bpf(BPF_PROG_LOAD, load)));
 }

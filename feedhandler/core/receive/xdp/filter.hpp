@@ -14,6 +14,7 @@
 
 #include "receive/device_lines.hpp"
 #include "receive/xdp/bpf.hpp"
+#include "receive/xdp/kernel_functions.hpp"
 #include "receive/xdp/refuse.hpp"
 
 namespace fh::receive::xdp {
@@ -27,6 +28,22 @@ struct LineKey {
     std::uint16_t zero = 0;
 };
 static_assert(sizeof(LineKey) == 8);
+
+// What the filter writes before a frame (XDP metadata).
+struct FrameTimes {
+    static constexpr std::int32_t written = 0x66687473;
+
+    std::int64_t tai_ns = 0;     // CLOCK_TAI when the filter ran
+    std::int64_t device_ns = 0;  // as the device's clock tells it; 0 = none
+    std::int64_t mark = 0;       // `written`: by the filter; a driver may keep things of its own there
+};
+static_assert(sizeof(FrameTimes) == 24);
+
+// Who is asked for times: nobody, the kernel, or the device's driver too, by its function of this number.
+struct Stamps {
+    bool kernel = false;
+    std::int32_t device_function = 0;
+};
 
 namespace detail {
 
@@ -42,15 +59,32 @@ class Assembler {
     void load(std::uint8_t size, Register to, Register at, std::size_t offset) {
         put(BPF_LDX | BPF_MEM | size, to, at, static_cast<std::int16_t>(offset), 0);
     }
-    void store_word(std::int16_t stack_offset, Register from) {
-        put(BPF_STX | BPF_MEM | BPF_W, frame_pointer, from, stack_offset, 0);
+    void store(std::uint8_t size, Register at, std::int16_t offset, Register from) {
+        put(BPF_STX | BPF_MEM | size, at, from, offset, 0);
+    }
+    void store_value(std::uint8_t size, Register at, std::int16_t offset, std::int32_t value) {
+        put(BPF_ST | BPF_MEM | size, at, r0, offset, value);
     }
     void load_map(Register to, int map) {  // takes two places
         put(BPF_LD | BPF_IMM | BPF_DW, to, static_cast<Register>(BPF_PSEUDO_MAP_FD), 0, map);
         put(0, r0, r0, 0, 0);
     }
-    void call(bpf_func_id helper) { put(BPF_JMP | BPF_CALL, r0, r0, 0, helper); }
+    void call(std::int32_t helper) { put(BPF_JMP | BPF_CALL, r0, r0, 0, helper); }
+    void call_kernel(std::int32_t function) {
+        put(BPF_JMP | BPF_CALL, r0, static_cast<Register>(BPF_PSEUDO_KFUNC_CALL), 0, function);
+    }
     void leave() { put(BPF_JMP | BPF_EXIT, r0, r0, 0, 0); }
+
+    // A jump forward, to where `land` is called with what this returns.
+    std::size_t skip_if_greater(Register a, Register b) {
+        put(BPF_JMP | BPF_JGT | BPF_X, a, b, 0, 0);
+        return code_.size() - 1;
+    }
+    std::size_t skip_if_not(Register a, std::int32_t value) {
+        put(BPF_JMP | BPF_JNE | BPF_K, a, r0, 0, value);
+        return code_.size() - 1;
+    }
+    void land(std::size_t jump) { code_[jump].off = static_cast<std::int16_t>(code_.size() - jump - 1); }
 
     void pass_if_greater(Register a, Register b) { jump(BPF_JGT | BPF_X, a, b, 0); }
     void pass_if_equal(Register a, std::int32_t value) { jump(BPF_JEQ | BPF_K, a, r0, value); }
@@ -82,8 +116,35 @@ class Assembler {
     std::vector<std::size_t> jumps_;
 };
 
+// Writes FrameTimes before the frame, where the driver leaves room; in r6 is the context.
+inline void write_times(Assembler& code, const Stamps& stamps) {
+    constexpr std::int32_t ktime_get_tai_ns = 208;  // Linux 6.1
+    code.move(r1, r6);
+    code.set(r2, -static_cast<std::int32_t>(sizeof(FrameTimes)));
+    code.call(BPF_FUNC_xdp_adjust_meta);
+    const std::size_t no_room = code.skip_if_not(r0, 0);
+    code.load(BPF_W, r7, r6, offsetof(xdp_md, data_meta));
+    code.load(BPF_W, r3, r6, offsetof(xdp_md, data));
+    code.move(r4, r7);
+    code.add(r4, sizeof(FrameTimes));
+    const std::size_t never = code.skip_if_greater(r4, r3);  // but the kernel wants it said
+    code.store_value(BPF_DW, r7, offsetof(FrameTimes, device_ns), 0);
+    code.store_value(BPF_DW, r7, offsetof(FrameTimes, mark), FrameTimes::written);
+    if (stamps.device_function != 0) {
+        code.move(r1, r6);
+        code.move(r2, r7);
+        code.add(r2, offsetof(FrameTimes, device_ns));
+        code.call_kernel(stamps.device_function);  // without a time it writes none
+    }
+    code.call(ktime_get_tai_ns);
+    code.store(BPF_DW, r7, offsetof(FrameTimes, tai_ns), r0);
+    code.land(no_room);
+    code.land(never);
+}
+
 // `largest_frame`: what a buffer of ours holds; a larger one is the kernel's, which delivers it too.
-inline std::vector<bpf_insn> assemble(int lines, int sockets, std::size_t largest_frame) {
+inline std::vector<bpf_insn> assemble(int lines, int sockets, std::size_t largest_frame,
+                                      const Stamps& stamps) {
     constexpr std::size_t ip = 14, udp = ip + 20, payload = udp + 8;
     Assembler code;
     code.move(r6, r1);  // calls destroy r1 to r5
@@ -105,14 +166,15 @@ inline std::vector<bpf_insn> assemble(int lines, int sockets, std::size_t larges
     code.load(BPF_B, r4, r2, ip + 9);
     code.pass_if_not(r4, IPPROTO_UDP);
     code.load(BPF_W, r4, r2, ip + 16);
-    code.store_word(-8, r4);
+    code.store(BPF_W, frame_pointer, -8, r4);
     code.load(BPF_H, r4, r2, udp + 2);
-    code.store_word(-4, r4);  // the port, and zeros behind it: all of the key is written
+    code.store(BPF_W, frame_pointer, -4, r4);  // the port, and zeros behind it: all of the key is written
     code.load_map(r1, lines);
     code.move(r2, frame_pointer);
     code.add(r2, -8);
     code.call(BPF_FUNC_map_lookup_elem);
     code.pass_if_equal(r0, 0);  // of no line
+    if (stamps.kernel) write_times(code, stamps);
     code.load_map(r1, sockets);
     code.load(BPF_W, r2, r6, offsetof(xdp_md, rx_queue_index));
     code.set(r3, XDP_PASS);  // when there is no socket on the queue
@@ -127,7 +189,8 @@ inline std::vector<bpf_insn> assemble(int lines, int sockets, std::size_t larges
 class Filter {
   public:
     Filter(const LineTable& lines, std::size_t largest_frame, unsigned queues, const std::string& what)
-        : lines_(create_map(BPF_MAP_TYPE_HASH, sizeof(LineKey), sizeof(std::uint32_t), max_lines)) {
+        : largest_frame_(largest_frame),
+          lines_(create_map(BPF_MAP_TYPE_HASH, sizeof(LineKey), sizeof(std::uint32_t), max_lines)) {
         need(lines_.get() >= 0, what, "map of the lines");
         sockets_ = create_map(BPF_MAP_TYPE_XSKMAP, sizeof(std::uint32_t), sizeof(std::uint32_t), queues);
         need(sockets_.get() >= 0, what, "map of the sockets");
@@ -136,19 +199,40 @@ class Filter {
             const std::uint32_t present = 1;
             need(set_in_map(lines_.get(), &key, &present), what, "map of the lines");
         }
-        const auto code = detail::assemble(lines_.get(), sockets_.get(), largest_frame);
-        program_ = load_program(code, program_name_here);
+        load_for_any_device(what);
+    }
+
+    void load_for_any_device(const std::string& what) {
+        if (!load({.kernel = true, .device_function = 0}, 0)) load({}, 0);
         need(program_.get() >= 0, what, "loading the filter");
+    }
+    // One that asks the driver for its times too; it can be attached natively only. False: the kernel or the
+    // driver cannot, and the program is the one that it was.
+    bool load_for(unsigned device) {
+        const std::int32_t function = kernel_function("bpf_xdp_metadata_rx_timestamp");
+        return function != 0 && load({.kernel = true, .device_function = function}, device);
     }
 
     int program() const { return program_.get(); }
+    const char* frame_times() const { return frame_times_; }  // "driver": it is asked, the kernel too
     // From now on the lines' frames of this queue go to the socket.
     bool redirect(std::uint32_t queue, int socket) { return set_in_map(sockets_.get(), &queue, &socket); }
 
   private:
+    bool load(const Stamps& stamps, unsigned device) {
+        const auto code = detail::assemble(lines_.get(), sockets_.get(), largest_frame_, stamps);
+        Descriptor made = load_program(code, program_name_here, device);
+        if (made.get() < 0) return false;
+        program_ = std::move(made);
+        frame_times_ = stamps.device_function != 0 ? "driver" : stamps.kernel ? "kernel" : "";
+        return true;
+    }
+
+    std::size_t largest_frame_;
     Descriptor lines_;
     Descriptor sockets_;
     Descriptor program_;
+    const char* frame_times_ = "";
 };
 
 }  // namespace fh::receive::xdp

@@ -8,14 +8,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <thread>
 
+#include "receive/clock.hpp"
 #include "receive/device_lines.hpp"
 #include "receive/multicast.hpp"
+#include "receive/timestamping.hpp"
+#include "receive/xdp/filter.hpp"
 #include "receive/xdp/refuse.hpp"
 #include "receive/xdp/umem.hpp"
 
@@ -92,6 +97,15 @@ bool patiently(int taken, Attempt attempt) {
     }
 }
 
+// Whole seconds by which CLOCK_TAI is ahead of UTC here, 0 where nobody has told the kernel. `before`: what
+// it was when it was looked at last, for a comparison that was interrupted.
+inline std::int64_t tai_lead_ns(std::int64_t before) {
+    constexpr std::int64_t second_ns = 1'000'000'000, interrupted_ns = 100'000'000;
+    const std::int64_t tai_ns = read_clock(CLOCK_TAI), utc_ns = read_clock(CLOCK_REALTIME);
+    if (read_clock(CLOCK_TAI) - tai_ns >= interrupted_ns) return before;
+    return (tai_ns - utc_ns + second_ns / 2) / second_ns * second_ns;
+}
+
 class Queue {
   public:
     Queue(const QueueSettings& settings, const std::string& what)
@@ -129,7 +143,12 @@ class Queue {
         std::size_t count = 0;
         for (const std::uint32_t end = next_ + std::min(there, most); next_ != end; ++next_) {
             const xdp_desc& frame = received_[next_];
-            if (lines.take(umem_.data() + frame.addr, frame.len, false, out[count], counters)) ++count;
+            std::uint8_t* data = umem_.data() + frame.addr;
+            const FrameTimes times = take_times(data);
+            if (!lines.take(data, frame.len, false, out[count], counters)) continue;
+            if (times.mark == FrameTimes::written)
+                set_receive_time(out[count], {times.tai_ns - tai_lead_ns_, times.device_ns, {}});
+            ++count;
         }
         return count;
     }
@@ -146,9 +165,20 @@ class Queue {
         if (getsockopt(fd(), SOL_SOCKET, SO_INCOMING_NAPI_ID, &id, &length) == 0)
             napi_id_ = static_cast<std::uint32_t>(id);
         polls_ = busy_poll_ && napi_id_ != 0;
+        tai_lead_ns_ = tai_lead_ns(tai_lead_ns_);
     }
 
   private:
+    // What the filter wrote before the frame; taken away, so that a frame without times has none.
+    static FrameTimes take_times(std::uint8_t* frame) {
+        FrameTimes out;
+        std::uint8_t* const place = frame - sizeof(out);
+        std::memcpy(&out, place, sizeof(out));
+        if (out.mark == FrameTimes::written)
+            std::memset(place + offsetof(FrameTimes, mark), 0, sizeof(out.mark));
+        return out;
+    }
+
     void register_memory(const std::string& what) const {
         xdp_umem_reg memory{};
         memory.addr = reinterpret_cast<std::uintptr_t>(umem_.data());
@@ -231,6 +261,7 @@ class Queue {
     bool zero_copy_ = false;
     std::uint32_t napi_id_ = 0;
     std::uint64_t drops_ = 0;
+    std::int64_t tai_lead_ns_ = 0;  // of CLOCK_TAI over UTC
 };
 
 }  // namespace fh::receive::xdp

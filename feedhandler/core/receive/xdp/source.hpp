@@ -41,7 +41,7 @@ class XdpDevice {
           frame_bytes_(xdp::frame_bytes_for(mtu())),
           filter_(device_.table, frame_bytes_ - xdp::frame_headroom, std::ranges::max(wanted_queues_) + 1,
                   what_),
-          attachment_(filter_.program(), device_.index, settings.attach, what_) {
+          attachment_(attach(settings.attach)) {
         queues_.reserve(wanted_queues_.size());
         for (const std::uint32_t queue : wanted_queues_) {
             queues_.emplace_back(queue_settings(queue, settings, spin), what_);
@@ -63,6 +63,7 @@ class XdpDevice {
             count += queues_[at].receive(out.subspan(count), device_.table, counters);
             if (++at == queues_.size()) at = 0;
         }
+        if (count != 0) timestamp_kind_ = out[count - 1].timestamp_kind;
         return count;
     }
 
@@ -78,6 +79,8 @@ class XdpDevice {
     // Of all its lines.
     SourceStats stats() const {
         SourceStats out;
+        out.timestamp_kind = timestamp_kind_;
+        out.frame_times = filter_.frame_times();
         out.attached = attachment_.native() ? "native" : "generic";
         out.queues = static_cast<std::uint32_t>(queues_.size());
         out.zero_copy = std::ranges::all_of(queues_, &xdp::Queue::zero_copy);
@@ -91,6 +94,16 @@ class XdpDevice {
     }
 
   private:
+    // With the driver's times, where it has any to give.
+    xdp::Attachment attach(const std::string& wanted) {
+        if (wanted != "generic" && filter_.load_for(device_.index)) {
+            if (auto made = xdp::Attachment::natively(filter_.program(), device_.index))
+                return std::move(*made);
+            filter_.load_for_any_device(what_);
+        }
+        return {filter_.program(), device_.index, wanted, what_};
+    }
+
     // Of the kernel's own driver interface; a device that knows no channels has one queue.
     std::vector<std::uint32_t> all_queues() const {
         ethtool_channels channels{};
@@ -137,6 +150,7 @@ class XdpDevice {
     xdp::Attachment attachment_;
     std::vector<xdp::Queue> queues_;
     std::size_t first_ = 0;
+    TimestampKind timestamp_kind_ = TimestampKind::none;
 };
 
 class XdpSource {
