@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from feedhandler import _core
+from feedhandler.errors import RunError
+from feedhandler.journal import writer
 from feedhandler.journal.segments import segment_path, segments
 from feedhandler.replay.source import open_source
 from tests.support.daemon import environment
@@ -293,21 +296,17 @@ def numbers_of_whole(directory: Path) -> list[int]:
     ]
 
 
-def test_second_journal_of_one_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_journal_of_one_directory_is_refused(tmp_path: Path) -> None:
     """It waits for the lock of the one before for a while, then says whose place it is."""
-    import threading
-
-    from feedhandler.errors import RunError
-    from feedhandler.journal import writer
-
-    monkeypatch.setattr(writer, "LOCK_TIMEOUT_S", 0.2)
     never = threading.Event()
-    with (
-        writer.locked(tmp_path, never),
-        pytest.raises(RunError, match="another journal writes here"),
-        writer.locked(tmp_path, never),
-    ):
-        pass
+    with writer.locked(tmp_path, never):
+        began_s = time.monotonic()
+        with (
+            pytest.raises(RunError, match="another journal writes here"),
+            writer.locked(tmp_path, never, timeout_s=0.2),
+        ):
+            pass
+        assert time.monotonic() - began_s >= 0.2
 
 
 def test_open_segment_can_be_read_while_it_is_written(tmp_path: Path) -> None:
