@@ -34,14 +34,26 @@ RECOVERY = "timeout_ms = 20\nretries = 1000\nmax_outstanding = 64\nrequests_per_
 FAULTS = ["--drop", "A=0.05,B=0.03", "--drop-burst", "5", "--duplicate", "0.01", "--reorder", "0.01"]
 FAULTS += ["--corrupt", "0.001"]
 REWIND = ["--drop-rewind", "0.05"]
+ENDED = 4
 
 
-def simulate(words: list[str], prefix: Sequence[str] = ()) -> dict[str, Any]:
-    """Run `feedhandler simulate` to its end; return its summary."""
+@contextlib.contextmanager
+def simulating(words: list[str], prefix: Sequence[str] = ()) -> Iterator["subprocess.Popen[str]"]:
+    """Run `feedhandler simulate`; it prints its summary when it ends."""
     command = [*prefix, *COMMAND, "simulate", "--seed", "11", "--symbols", "500", "--json", *words]
-    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def summary_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    """Return the summary that it prints, once it has ended."""
+    said, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"simulate ended with status {process.returncode}")
+    return dict(json.loads(said))
 
 
 @contextlib.contextmanager
@@ -123,7 +135,8 @@ def verify(
         )
         env = {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
         day = folder / "day.itch"
-        simulate(["--messages", str(messages), "--output", str(day)])
+        with simulating(["--messages", str(messages), "--output", str(day)]) as writing:
+            summary_of(writing)
         with (
             running(config, folder / "run", prefix=receive_by, env=env) as daemon,
             checker(daemon, day, *checker_words) as watch,
@@ -132,7 +145,16 @@ def verify(
             words += ["--send", ",".join(f"{line.name}={line.group}:{line.port}" for line in lines)]
             words += ["--interface", sender, *FAULTS]
             words += REWIND if repair == "rewind" else ["--linger", "10"]
-            sent = simulate([*words, f"--{repair}", f"{sender}:{server}"], send_by)
+            with simulating([*words, f"--{repair}", f"{sender}:{server}"], send_by) as exchange:
+                reader = daemon.reader
+                wait_for(
+                    lambda: reader.state == ENDED or exchange.poll() is not None,
+                    "the end of the session",
+                    timeout_s=seconds + 120,
+                    interval_s=0.02,
+                )
+                exchange.terminate()  # nobody needs its servers any more
+                sent = summary_of(exchange)
             stat = settled(daemon)
             checked = json.loads(watch.communicate(timeout=60)[0])
             wrong = compare_counters(stat, sent, messages) + checked["wrong"]
@@ -148,7 +170,7 @@ def snapshot_table(folder: Path, address: str) -> str:
 
 def settled(daemon: Daemon) -> dict[str, Any]:
     """Return the counters once the session has ended and they no longer change."""
-    wait_for(lambda: daemon.reader.state == 4, "ENDED", timeout_s=60)
+    wait_for(lambda: daemon.reader.state == ENDED, "ENDED", timeout_s=60)
     previous: dict[str, Any] = {}
 
     def same() -> bool:
