@@ -99,6 +99,8 @@ class Run:
         self._faults.clear()
         while self.done < times and self._one():
             self.done += 1
+        if self.done == times and self._are_well():
+            self.sending.hurry()
         wait_for(lambda: self.sending.sent == self.sending.packets, "end of the day", 120.0)
         self.sending.end()
         wait_for(lambda: self.pair.are_in(FeedState.ENDED), "state ENDED", 60.0)
