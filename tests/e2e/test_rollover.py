@@ -20,8 +20,8 @@ from tests.support.multicast import free_ports
 from tests.support.wait import wait_for
 
 HOUR_NS = 3600 * 10**9
-SOON_S = 10
-TOO_SLOW = "it took the daemon longer than that to start"
+SOON_S = 3
+TOO_SLOW = "it took longer than that to send a day"
 FIRST, SECOND = simulated_messages(600, seed=1), simulated_messages(700, seed=2)
 
 
@@ -64,18 +64,22 @@ class Night:
 
 @contextmanager
 def night(folder: Path, in_s: int, line_down_s: float = 3.0) -> Iterator[Night]:
-    """A night, over afterwards."""
-    env, midnight_ns = near_midnight(folder, in_s)
+    """A night, over afterwards; the daemon has started a second before midnight, however long it takes."""
     ports = free_ports(2)
     lines = [Line(n, f"239.202.{os.getpid() % 250}.{i}", next(ports)) for i, n in enumerate("AB")]
     journal = folder / "journal"
     extra = f'[journal]\ndirectory = "{journal}"\n'
     config = write_config(folder, lines, extra=extra, receive=f"line_down_s = {line_down_s}\n")
-    with (
-        running(config, folder / "run", env=env) as daemon,
-        Consumer("live", ["mbo"], runtime_dir=folder / "run") as consumer,
-    ):
-        yield Night(daemon, consumer, lines, journal, env, midnight_ns)
+    while True:
+        env, midnight_ns = near_midnight(folder, in_s)
+        with (
+            running(config, folder / "run", env=env) as daemon,
+            Consumer("live", ["mbo"], runtime_dir=folder / "run") as consumer,
+        ):
+            if time.time_ns() < midnight_ns - 10**9:
+                yield Night(daemon, consumer, lines, journal, env, midnight_ns)
+                return
+        in_s *= 2
 
 
 def assert_times(records: np.ndarray, messages: list[bytes], midnight_ns: int) -> None:

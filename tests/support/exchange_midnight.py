@@ -19,6 +19,6 @@ def near_midnight(folder: Path, in_s: int) -> tuple[dict[str, str], int]:
     counts = struct.pack(">6L", 0, 0, 0, 0, 1, 4)
     data = b"TZif" + bytes(16) + counts + struct.pack(">lBB", offset_s, 0, 0) + b"FNY\0"
     path = folder / "zones" / "America" / "New_York"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return {"PYTHONTZPATH": str(folder / "zones")}, midnight_s * 1_000_000_000
