@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from tests.soak.runner import Soak, play
+from tests.soak.runner import Soak, play, processors
 
 HAPPENED = ("packets_dropped", "holes", "holes_lost", "recovered_line", "recovered_rewind", "snapshots")
 HAPPENED += ("snapshots_failed", "rollovers", "late_starts", "useless_replies")  # fmt: skip
 
 
-def run(schedules: int, messages: int, *words: str, seed: int = 1) -> dict[str, Any]:
+def run(schedules: int, messages: int, *words: str, seed: int = 1, jobs: int = 1) -> dict[str, Any]:
     """Play some schedules, at most a minute."""
-    return play(Soak(seed, 1, messages), 60, schedules, lambda soak, seconds: None, *words)
+    return play(Soak(seed, jobs, messages), 60, schedules, lambda soak, seconds: None, *words)
 
 
 @pytest.mark.timeout(600)
 def test_no_book_is_wrong_while_live_in_seeded_fault_schedules() -> None:
     """Every message compared, in schedules in which everything happened that the soak is made of."""
-    result = run(60, 40_000)
+    result = run(60, 40_000, jobs=processors())
     assert result["wrong"] == []
     assert result["schedules"] == 60
     assert result["books_compared"] > result["live_messages"] > 600_000
