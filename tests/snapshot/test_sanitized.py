@@ -1,28 +1,29 @@
 """The snapshot loader under ThreadSanitizer, and under AddressSanitizer."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-CORE = HERE.parents[1] / "feedhandler" / "core"
+from tests.support.sanitized import sanitized
+
+SANITIZERS = ["thread", "address,undefined"]
 
 
-@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_the_loader_hands_over_whole_snapshots_and_nothing_else(sanitizer: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def programs() -> dict[str, Path]:
+    """The same program with each."""
+    source = Path(__file__).with_name("loader_stress.cpp")
+    return dict(zip(SANITIZERS, sanitized(source, SANITIZERS), strict=True))
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_the_loader_hands_over_whole_snapshots_and_nothing_else(
+    sanitizer: str, programs: dict[str, Path]
+) -> None:
     """Servers good, slow, cut, silent, refusing; loads not wanted any more; an end in the middle of one."""
-    compiler = shutil.which("clang++-14") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs clang++ with its sanitizers' runtimes (Debian package clang-14)")
-    program = tmp_path / "loader_stress"
-    flags = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-pthread"]
-    warnings = ["-Wall", "-Wextra", "-Wconversion"]
-    source = HERE / "loader_stress.cpp"
-    subprocess.run([compiler, *flags, *warnings, f"-I{CORE}", source, "-o", program], check=True)
     done = subprocess.run(
-        [program],
+        [programs[sanitizer]],
         capture_output=True,
         text=True,
         timeout=120,
