@@ -35,7 +35,7 @@ def test_receive_thread_does_not_fault_while_messages_come(memory_folder: Path) 
         [started] = [entry for entry in daemon.log() if entry["event"] == "started"]
         before = receive_thread_of(pid).minor_faults
         command = [*COMMAND, "simulate", "--send", f"A={line.group}:{line.port}", "--rate", "200000"]
-        command += ["--messages", str(MESSAGES), "--symbols", "4000"]
+        command += ["--messages", str(MESSAGES), "--symbols", "4000", "--linger", "0.1"]
         subprocess.run(command, check=True, capture_output=True, timeout=60, env=environment())
         wait_for(lambda: daemon.reader.next_sequence == MESSAGES + 1, "the last message")
         faults = receive_thread_of(pid).minor_faults - before
