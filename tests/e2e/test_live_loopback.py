@@ -13,7 +13,7 @@ import pytest
 from feedhandler.consumer import Consumer, FeedState
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.exchange import Exchange, Line, RewindServer, packet, simulated_messages
-from tests.support.model_book import Model
+from tests.support.model_book import Model, Orders
 from tests.support.multicast import Sender, free_ports
 from tests.support.wait import wait_for
 
@@ -111,7 +111,7 @@ def test_loss_on_both_lines_is_repaired_and_every_book_is_right(
         assert gaps["recovered_rewind"] == len(lost_on_both)
         assert counters["recovery"]["requests"] == len(rewind.requests)
 
-        model = Model()
+        model = Orders()
         for sequence, message in enumerate(day, start=1):
             model.apply(sequence, message)
         expected = np.array([(row[1], row[3], row[5], row[6], row[7]) for row in model.mbo], dtype=object)
@@ -244,7 +244,7 @@ def test_start_at_the_beginning_recovers_what_was_sent_before(
         wait_for(lambda: consumer.state == FeedState.LIVE, "LIVE")
         wait_for(lambda: consumer.next_sequence == 2101, "everything")
         records = np.concatenate([batch.records for batch in consumer.poll(timeout_s=1.0)])
-        model = Model()
+        model = Orders()
         for sequence, message in enumerate(day[:2100], start=1):
             model.apply(sequence, message)
         assert len(records) == len(model.mbo)

@@ -14,7 +14,7 @@ import pytest
 from feedhandler.consumer import Consumer, FeedState
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.exchange import Exchange, Line, RewindServer, simulated_messages
-from tests.support.model_book import Model
+from tests.support.model_book import Model, Orders
 from tests.support.netns import Veth, inside, veth_pair
 from tests.support.receive_modes import MODES, Mode, Settings, as_toml
 from tests.support.wait import wait_for
@@ -40,7 +40,7 @@ def day() -> list[bytes]:
 @pytest.fixture(scope="module")
 def books(day: list[bytes]) -> Model:
     """Return the books at its end."""
-    model = Model()
+    model = Orders()
     for sequence, message in enumerate(day, start=1):
         model.apply(sequence, message)
     return model

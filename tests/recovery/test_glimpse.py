@@ -13,7 +13,7 @@ from recovery.glimpse import Client, GlimpseCounters, GlimpseServer, GlimpseSett
 from recovery.soupbintcp import ClientSession, Phase, login_request, packet
 from recovery.store import MessageStore
 from tests.simulate.day import make_day, split
-from tests.support.model_book import Model
+from tests.support.model_book import Orders
 from tests.support.snapshot import model_of, queues, soup_packets
 from tests.support.wait import wait_for
 
@@ -52,7 +52,7 @@ def test_orders_carry_time_and_attribution_of_their_last_message() -> None:
     with filled(2000) as store:
         image = StoreImages(store).image()
     assert image is not None
-    model = Model()
+    model = Orders()
     model_of(DAY[:2000], model)
     feed = {m[11:19]: m for m in DAY[:2000] if m[:1] in (b"A", b"F")}
     told = {p[11:19]: p for _, p in soup_packets(image[1]) if p[:1] in (b"A", b"F")}

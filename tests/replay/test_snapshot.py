@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feedhandler.replay.options import Faults
 from tests.support import dbn_rows
-from tests.support.model_book import Model
+from tests.support.model_book import Model, Orders
 from tests.support.replay_files import Records, play, simulated
 
 SNAPSHOT, BAD_RECEIPT, BAD, LAST = 32, 8, 4, 128
@@ -64,7 +64,7 @@ def model_book(model: Model, locate: int) -> dict[int, tuple[str, int, int]]:
 
 def check_every_live_record(rows: np.ndarray, messages: list[bytes]) -> int:
     """After each record that says LIVE, that book equals the lossless model's; returns how many."""
-    follower, model, at, live = Follower(), Model(), 0, 0
+    follower, model, at, live = Follower(), Orders(), 0, 0
     for row in rows:
         follower.take(row)
         if row["flags"] & BAD or not row["flags"] & LAST:
@@ -134,7 +134,7 @@ def test_mbp_tells_each_rebuilt_book_in_one_record(day: Path) -> None:
     data = bytes(lossy_records(day, "mbp-10").data["mbp-10"])
     told = [row for row in dbn_rows.tuples("mbp-10", data) if row[7] & SNAPSHOT]
     assert told
-    model, at = Model(), 0
+    model, at = Orders(), 0
     messages = messages_of(day)
     for row in told:
         locate, sequence, _, action, _, _, _, flags, _ = row[:9]

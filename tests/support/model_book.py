@@ -266,3 +266,20 @@ class Model:
             self.mbp10.append(
                 (*self._event(locate, action, side, price, size, depth), *self.pairs(locate, 10))
             )
+
+
+class Orders(Model):
+    """The model without trades and mbp records: levels are summed only when a test asks for them."""
+
+    def _both(self, locate: int) -> tuple[list, list]:
+        return [None] * 10, [None] * 10
+
+    def rank(self, locate: int, side: str, price: int) -> int:
+        """Return what only those records have."""
+        return 0
+
+    def _trade(self, locate, side, price, size, rank) -> None:
+        pass
+
+    def _mbp_if_changed(self, locate, before, action, side, price, size, depth) -> None:
+        pass

@@ -2,7 +2,7 @@
 
 import struct
 
-from tests.support.model_book import Model
+from tests.support.model_book import Model, Orders
 
 
 def soup_packets(data: bytes) -> list[tuple[str, bytes]]:
@@ -18,7 +18,7 @@ def soup_packets(data: bytes) -> list[tuple[str, bytes]]:
 
 def model_of(messages: list[bytes], model: Model | None = None, first: int = 1) -> Model:
     """The naive books after these messages."""
-    model = model or Model()
+    model = model or Orders()
     for sequence, message in enumerate(messages, first):
         model.apply(sequence, message)
     return model
