@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import RESULTS, feedhandler, simulated_day, write_json
 from feedhandler.consumer import Consumer
-from feedhandler.consumer.schema import EVENT_NAMES
+from feedhandler.names import EVENT_NAMES
 from tests.support.daemon import Daemon, environment, running, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_ports

@@ -10,14 +10,8 @@ import databento_dbn as dbn
 
 from feedhandler.consumer import Batch, Consumer
 from feedhandler.consumer.price import price_text
-from feedhandler.consumer.schema import (
-    DTYPES,
-    EVENT_NAMES,
-    HEALTH_NAMES,
-    STEP_NAMES,
-    TRADING_DTYPE,
-    TRADING_KINDS,
-)
+from feedhandler.consumer.schema import DTYPES, TRADING_DTYPE
+from feedhandler.names import EVENT_NAMES, HEALTH_NAMES, STEP_NAMES, TRADING_KINDS
 
 _UNDEF_PRICE = 2**63 - 1
 _HIDDEN = ("length", "rtype", "reserved", "_reserved")

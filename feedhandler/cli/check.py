@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from feedhandler.config import load, problems
-from feedhandler.config.runtime_dir import runtime_dir
 from feedhandler.daemon.host import Finding, look
+from feedhandler.runtime_dir import runtime_dir
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.metrics.snapshot import STATE_NAMES, open_reader
+from feedhandler.runtime_dir import channel_dir
 
 
 @click.command("gaps", epilog="Example: feedhandler gaps xnas-itch --json")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
-from feedhandler.config.runtime_dir import channel_dir
+from feedhandler.runtime_dir import channel_dir
 
 if TYPE_CHECKING:
     from feedhandler import _core

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.metrics.snapshot import journal_status, open_reader, snapshot
+from feedhandler.names import HEALTH_NAMES, KIND_NAMES
+from feedhandler.runtime_dir import channel_dir
 
 
 @click.command("stat", epilog="Example: feedhandler stat xnas-itch --watch")
@@ -46,7 +47,6 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     from rich.table import Table
 
     from feedhandler import _core
-    from feedhandler.consumer.schema import HEALTH_NAMES, KIND_NAMES
     from feedhandler.metrics.exporter import JOURNAL_COUNTERS
 
     texts = _core.counter_descriptions()

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from feedhandler.consumer.schema import DTYPES, EVENT_NAMES, TRADING_DTYPE
+from feedhandler.consumer.schema import DTYPES, TRADING_DTYPE
 from feedhandler.consumer.state import FeedState
+from feedhandler.names import EVENT_NAMES
 
 _TRADING = next(number for number, name in EVENT_NAMES.items() if name == "trading")
 

@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Any
 
 from feedhandler import _core
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.consumer.batch import Batch
 from feedhandler.consumer.book import Book, make_book
 from feedhandler.consumer.latency import ConsumerLatency
 from feedhandler.consumer.schema import SCHEMA_NAMES, mask_schemas, schema_mask
 from feedhandler.consumer.state import FeedState
 from feedhandler.errors import UsageError
+from feedhandler.runtime_dir import channel_dir
 
 _STATES = {state.value: state for state in FeedState}
 _FOREVER_S = 1e9

@@ -6,7 +6,7 @@ from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
 from feedhandler.config import Config
-from feedhandler.consumer.schema import HEALTH_NAMES, STEP_NAMES
+from feedhandler.names import HEALTH_NAMES, STEP_NAMES
 
 STATES = ("STARTING", "LIVE", "RECOVERING", "STALE", "ENDED")
 

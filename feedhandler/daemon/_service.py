@@ -9,7 +9,6 @@ from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
 from feedhandler.config import Config
-from feedhandler.config.runtime_dir import runtime_dir
 from feedhandler.daemon._children import Children
 from feedhandler.daemon._clock import ClockWatch, devices_of
 from feedhandler.daemon._events import STATES, log_events
@@ -24,6 +23,7 @@ from feedhandler.daemon._realtime import Demotion
 from feedhandler.daemon._restart import Restart
 from feedhandler.daemon._threads import receive_thread
 from feedhandler.errors import RunError
+from feedhandler.runtime_dir import runtime_dir
 from feedhandler.stop import Stop, StopSignal
 
 TICK_S = 0.1

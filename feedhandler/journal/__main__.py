@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from feedhandler.cli._helper import run_helper
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.daemon._log import open_log
 from feedhandler.errors import UsageError
 from feedhandler.journal.archive import Limits
 from feedhandler.journal.writer import JournalWriter, Settings, locked
+from feedhandler.runtime_dir import channel_dir
 from feedhandler.stop import Stop, StopSignal
 
 

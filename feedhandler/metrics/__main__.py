@@ -7,9 +7,9 @@ import click
 from prometheus_client import CollectorRegistry, start_http_server
 
 from feedhandler.cli._helper import run_helper
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.errors import RunError, UsageError
 from feedhandler.metrics.exporter import ChannelCollector
+from feedhandler.runtime_dir import channel_dir
 from feedhandler.stop import Stop, StopSignal
 
 

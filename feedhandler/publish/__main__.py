@@ -7,9 +7,9 @@ import click
 import zmq
 
 from feedhandler.cli._helper import run_helper
-from feedhandler.config.runtime_dir import channel_dir
 from feedhandler.errors import RunError, UsageError
 from feedhandler.publish.publisher import Publisher
+from feedhandler.runtime_dir import channel_dir
 
 
 @click.command(

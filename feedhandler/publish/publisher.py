@@ -8,8 +8,9 @@ import numpy as np
 import zmq
 
 from feedhandler import _core
-from feedhandler.consumer.schema import EVENT_DTYPE, EVENT_NAMES, NATIVE_EVENTS, SCHEMA_NAMES
+from feedhandler.consumer.schema import EVENT_DTYPE, SCHEMA_NAMES
 from feedhandler.metrics.snapshot import STATE_NAMES
+from feedhandler.names import EVENT_NAMES, NATIVE_EVENTS
 from feedhandler.publish.image_server import ImageServer
 from feedhandler.publish.wire import Header, widen
 

@@ -59,3 +59,23 @@ def test_full_disk_behind_stdout(arguments: list[str]) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("feedhandler.cli.stat", ("numpy", "pydantic", "rich")),
+        ("feedhandler.cli.gaps", ("numpy", "pydantic")),
+        ("feedhandler.consumer", ("pydantic",)),
+        ("feedhandler.daemon._child", ("numpy", "pydantic", "structlog")),
+        ("feedhandler.journal.__main__", ("numpy", "pydantic")),
+        ("feedhandler.metrics.__main__", ("numpy", "pydantic")),
+    ],
+)
+def test_what_starts_often_imports_only_what_it_needs(module: str, heavy: tuple[str, ...]) -> None:
+    """A command that is typed, a helper that is started again: a tenth of a second for each of these."""
+    code = f"import sys, {module}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert module in imported
+    assert imported.isdisjoint(heavy)

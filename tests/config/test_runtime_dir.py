@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feedhandler.config import runtime_dir as module
+from feedhandler import runtime_dir as module
 from feedhandler.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from feedhandler.exchange_time import midnight_ns
-from tests.support.daemon import COMMAND, environment, write_config
+from tests.support.daemon import COMMAND, environment, running, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_port
 
@@ -75,3 +75,12 @@ def test_midnight_is_the_exchanges_in_winter_and_summer(day: str, utc: str) -> N
     """Messages count nanoseconds from midnight in New York."""
     expected = datetime.datetime.fromisoformat(utc).timestamp()
     assert midnight_ns(datetime.date.fromisoformat(day)) == expected * 1_000_000_000
+
+
+def test_daemon_needs_no_numpy(tmp_path: Path) -> None:
+    """It would start later after a crash, and hold the memory of what only consumers need."""
+    lines = [Line("A", f"239.199.{os.getpid() % 250}.2", free_port())]
+    with running(write_config(tmp_path, lines), tmp_path / "run") as daemon:
+        maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+    assert "/_core." in maps
+    assert "_multiarray_umath" not in maps
