@@ -42,9 +42,12 @@ class Machine:
         return self.run("/opt/feedhandler/bin/python", *arguments, text=text)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def machine() -> Iterator[Machine]:
-    """Boot, install the package into /opt/feedhandler and the units, users and folders where they belong."""
+    """Boot, install the package into /opt/feedhandler and the units, users and folders where they belong.
+
+    Once for all tests here: each takes its units away again.
+    """
     if os.geteuid() != 0 or not shutil.which("systemctl"):
         pytest.skip("needs root and systemd, to boot a systemd of its own")
     name = f"feedhandler-{os.getpid()}"
@@ -79,6 +82,8 @@ def _install(booted: Machine) -> None:
     python = "/usr/bin/python3"
     if sys.base_prefix != "/usr":
         script.append(f"mount --bind {sys.base_prefix} /opt/feedhandler-python")
+        # Its library may lie below /root too: the system's would be taken, perhaps of another release.
+        script += ["echo /opt/feedhandler-python/lib > /etc/ld.so.conf.d/00-feedhandler.conf", "ldconfig"]
         python = f"/opt/feedhandler-python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     site = f"/opt/feedhandler/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     script += [
@@ -87,6 +92,8 @@ def _install(booted: Machine) -> None:
         f"cp -r {ROOT}/feedhandler {ROOT}/recovery {site}/",
         f"cp {_core.__file__} {site}/feedhandler/",
         f"cp {Path(_core.__file__).parent}/_dpdk*.so {site}/feedhandler/ || true",
+        # as an installer does: the units' user cannot, and would compile them at each start
+        f"/opt/feedhandler/bin/python -m compileall -q {site}",
         f"printf '%s\\n' {' '.join(paths)} > {site}/shared.pth",
         "printf '#!/opt/feedhandler/bin/python\\nfrom feedhandler.cli import main\\nmain()\\n'"
         " > /opt/feedhandler/bin/feedhandler",

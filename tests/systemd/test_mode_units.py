@@ -63,6 +63,7 @@ class Unit:
         """Forget it."""
         self.machine.run("systemctl", "stop", self.name)
         self.machine.run("systemctl", "reset-failed", self.name, check=False)
+        self.machine.run("systemctl", "clean", "--what=runtime", self.name, check=False)
         self.machine.run("rm", "-r", f"/etc/systemd/system/{self.name}.d")
         self.machine.run("systemctl", "daemon-reload")
 
