@@ -96,6 +96,7 @@ def test_mode_receives_and_gives_its_capabilities_up(unit: Unit) -> None:
         return {sets["Prm"] for sets in capabilities_of_threads(machine, str(pid))} == {0}
 
     wait_for(helper_has_none, "a helper without capabilities", interval_s=0.2)
+    assert [entry for entry in journal(machine, unit.name) if entry["event"] == "helper died"] == []
 
 
 @pytest.mark.parametrize("unit", NEEDING, indirect=True)
