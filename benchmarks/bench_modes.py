@@ -70,10 +70,7 @@ def main() -> None:
     with veth_pair("modes") as pair:
         for _ in range(arguments.rounds):
             for mode in modes:
-                for kind, packets, rate in (
-                    ("paced", PACED_PACKETS, PACED_PER_S),
-                    ("flood", FLOOD_PACKETS, 0),
-                ):
+                for kind, packets, rate in PHASES:
                     runs[mode.name][kind].append(_run(program, pair, mode, packets, rate))
     facts = {name: _summary(one) for name, one in runs.items()}
     write_json("modes", {"bytes": BYTES, "paced_per_s": PACED_PER_S, "modes": facts, "runs": runs})
