@@ -127,24 +127,35 @@ def _print(facts: dict[str, dict[str, float]]) -> None:
 
 
 def plot(facts: dict[str, dict[str, float]]) -> None:
-    """Draw latency with its range, and the receiver's time per packet."""
+    """Draw latency with its range, and the flood: the receiver's time per packet, processor time, rate."""
     import matplotlib as mpl
+    import matplotlib.ticker
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     names = list(facts)[::-1]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.45 * len(names) + 1.6), sharey=True)
-    medians = np.array([facts[name]["p50_ns"] for name in names]) / 1e3
-    low = medians - np.array([facts[name]["p50_low_ns"] for name in names]) / 1e3
-    high = np.array([facts[name]["p50_high_ns"] for name in names]) / 1e3 - medians
-    left.barh(names, medians, xerr=[low, high], color="tab:blue", label="median, range over rounds")
-    minima = [facts[name]["min_ns"] / 1e3 for name in names]
-    left.scatter(minima, names, color="black", marker="|", s=120, zorder=3, label="minimum")
-    left.set(xscale="log", xlabel=f"one way at {PACED_PER_S:,} packets/s, µs")
-    left.legend(fontsize="small")
-    right.barh(names, [facts[name]["flood_busy_ns"] for name in names], color="tab:orange")
-    right.set(xlabel="flood: ns a packet in polls that brought some")
+
+    def values(key: str, unit: float) -> np.ndarray:
+        return np.array([facts[name][key] for name in names]) / unit
+
+    figure, axes = plt.subplots(2, 2, figsize=(12, 0.8 * len(names) + 2), sharey=True)
+    (one_way, polls), (cpu, rate) = axes
+    medians = values("p50_ns", 1e3)
+    low, high = medians - values("p50_low_ns", 1e3), values("p50_high_ns", 1e3) - medians
+    one_way.barh(names, medians, xerr=[low, high], color="tab:blue", label="median, range over rounds")
+    one_way.scatter(values("min_ns", 1e3), names, color="black", marker="|", s=120, zorder=3, label="minimum")
+    one_way.set(xscale="log", xlim=(1, None), xlabel=f"one way at {PACED_PER_S:,} packets/s, µs")
+    one_way.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    one_way.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    one_way.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    one_way.legend(fontsize="small")
+    polls.barh(names, values("flood_busy_ns", 1), color="tab:orange")
+    polls.set(xlabel="flood: ns a packet in polls that brought some")
+    cpu.barh(names, values("flood_cpu_ns", 1e3), color="tab:orange")
+    cpu.set(xlabel="flood: receiver's processor time a packet, µs")
+    rate.barh(names, values("flood_per_s", 1e3), color="tab:orange")
+    rate.set(xlabel="flood: thousand packets/s received (the sender is the limit)")
     figure.suptitle("Receive modes over a veth pair, interleaved")
     figure.tight_layout()
     figure.savefig(RESULTS / "modes.png", dpi=120)
