@@ -2,6 +2,7 @@
 
     python -m benchmarks.verify_live --seconds 60 --network loopback
     python -m benchmarks.verify_live --seconds 60 --network veth        # root: two network namespaces
+    python -m benchmarks.verify_live --seconds 60 --network veth --mode xdp
 
 The exchange sends a seeded day at `--rate` messages a second; both lines lose, duplicate, reorder and damage
 packets of their own, the re-request server loses some of its traffic; with `--repair snapshot` there is none,
@@ -27,6 +28,7 @@ from tests.support.daemon import COMMAND, Daemon, environment, running, write_co
 from tests.support.exchange import Line
 from tests.support.multicast import free_ports
 from tests.support.netns import Veth, veth_pair
+from tests.support.receive_modes import MODES, SOCKET, Mode, as_toml
 from tests.support.wait import wait_for
 
 GROUPS = ("239.198.1.1", "239.198.1.2")
@@ -115,6 +117,7 @@ def verify(
     rate: int,
     *,
     spin: bool = False,
+    mode: Mode = SOCKET,
     repair: str = "rewind",
     checker_words: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -129,11 +132,13 @@ def verify(
             lines,
             [(sender, server)] if repair == "rewind" else [],
             interface=receiver,
+            receive=as_toml(mode.large([Veth.receiver_device])),
             recovery=RECOVERY,
             publish='schemas = ["mbo", "mbp-1", "trades"]\nring_mib = 256\n',
             extra=snapshot_table(folder, f"{sender}:{server}") if repair == "snapshot" else "",
         )
-        env = {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
+        spin = spin or mode.setting == "dpdk"  # which cannot wait
+        env = mode.environment() | {"FEEDHANDLER__RECEIVE__SPIN": str(spin).lower()}
         day = folder / "day.itch"
         with simulating(["--messages", str(messages), "--output", str(day)]) as writing:
             summary_of(writing)
@@ -158,7 +163,7 @@ def verify(
             stat = settled(daemon)
             checked = json.loads(watch.communicate(timeout=60)[0])
             wrong = compare_counters(stat, sent, messages) + checked["wrong"]
-    facts = {"network": network, "seconds": seconds, "rate": rate, "repair": repair}
+    facts = {"network": network, "mode": mode.name, "seconds": seconds, "rate": rate, "repair": repair}
     return {**facts, "sent": sent, "stat": stat, "checked": checked, "wrong": wrong}
 
 
@@ -190,10 +195,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=int, default=100_000, help="messages a second")
     parser.add_argument("--network", choices=["loopback", "veth"], default="loopback")
+    parser.add_argument(
+        "--mode", choices=[mode.name for mode in MODES], default="socket", help="others: over veth only"
+    )
     parser.add_argument("--repair", choices=["rewind", "snapshot"], default="rewind")
     parser.add_argument("--spin", action="store_true", help="spin as in production; needs a core of its own")
     options = parser.parse_args()
-    result = verify(options.network, options.seconds, options.rate, spin=options.spin, repair=options.repair)
+    mode = next(mode for mode in MODES if mode.name == options.mode)
+    if mode is not SOCKET and options.network != "veth":
+        parser.error("--mode: needs --network veth")
+    result = verify(
+        options.network,
+        options.seconds,
+        options.rate,
+        spin=options.spin,
+        mode=mode,
+        repair=options.repair,
+    )
     print(json.dumps(result))
     sys.exit(1 if result["wrong"] else 0)
 
