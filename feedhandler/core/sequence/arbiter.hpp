@@ -662,7 +662,7 @@ class Arbiter {
             stale_ = late_start_ = false;
             go_back(1, now_ns);
         } else {
-            escalation_.failed(now_ns);
+            escalation_.failed(now_ns, end_known_);
         }
         drain(now_ns);
     }

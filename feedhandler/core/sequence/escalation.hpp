@@ -22,7 +22,7 @@ class Escalation {
     static constexpr std::int64_t sample_ns = 50'000'000;
     static constexpr unsigned doubts_needed = 2;  // samples in a row
     static constexpr std::uint64_t few = 1000;    // missing messages that are always worth asking for
-    static constexpr unsigned most_at_end = 8;    // failed loads after which the session may end unrepaired
+    static constexpr unsigned most_at_end = 8;  // loads failed since its end: the session may end unrepaired
 
     // ---- the step
 
@@ -46,10 +46,12 @@ class Escalation {
     }
     bool due(std::int64_t now_ns) const { return now_ns >= try_at_ns_; }
     std::int64_t next_ns() const { return try_at_ns_; }
-    bool exhausted() const { return failures_ >= most_at_end; }
+    bool exhausted() const { return failures_at_end_ >= most_at_end; }
 
-    // Each failed load doubles the pause before the next.
-    void failed(std::int64_t now_ns) {
+    // Each failed load doubles the pause before the next. Those before the session's end say nothing of those
+    // after it: what was missing then may be known now.
+    void failed(std::int64_t now_ns, bool at_end) {
+        if (at_end) ++failures_at_end_;
         const unsigned doublings = std::min(failures_++, 20u);
         try_at_ns_ = now_ns + std::min(first_pause_ns << doublings, longest_pause_ns);
     }
@@ -98,6 +100,7 @@ class Escalation {
 
     std::int64_t try_at_ns_ = never;
     unsigned failures_ = 0;  // in a row
+    unsigned failures_at_end_ = 0;
     std::int64_t sample_at_ns_ = 0;
     unsigned doubts_ = 0;  // in a row
     Progress before_{};    // at the last sample
