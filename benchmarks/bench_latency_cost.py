@@ -1,7 +1,7 @@
 """What measuring latencies costs: the same day with it and without, interleaved; instructions by callgrind.
 
     python -m benchmarks latency_cost
-    python -m benchmarks.bench_latency_cost [--rounds 41] [--every 256] [--callgrind]
+    python -m benchmarks.bench_latency_cost [--rounds 41] [--every 512] [--callgrind]
 
 A day from memory through receive, frame, sequence, books, records and ring on one pinned core: without a
 meter compiled in, with one that is off, with one that follows a packet in so many. Asked: at most 2 % more.
@@ -68,7 +68,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--every", type=int, default=256)
+    parser.add_argument("--every", type=int, default=512)
     parser.add_argument("--callgrind", action="store_true", help="instructions only")
     options = parser.parse_args()
     day = simulated_day(messages=MESSAGES)

@@ -155,7 +155,7 @@ double run(Input& input, long every) {
 
 int main(int argc, char** argv) {
     std::size_t per_packet = 1;
-    long every = 256;
+    long every = 512;
     int rounds = 11;
     std::uint64_t limit = ~std::uint64_t{0};
     unsigned cpu = 1;

@@ -209,7 +209,7 @@ class Metrics(Table):
 class Latency(Table):
     """How often a packet's way is measured."""
 
-    sample_every: Annotated[int, Field(ge=0, le=1_000_000_000)] = 256
+    sample_every: Annotated[int, Field(ge=0, le=1_000_000_000)] = 512
 
 
 class Config(Table):
