@@ -181,9 +181,10 @@ class World {
     void deliver(const fh::Datagram& datagram) {
         if (!handler_) return;
         auto& arbiter = handler_->arbiter();
-        // Where a foreign session would be taken for the next one, or the first.
+        // Where a foreign session would be taken for the next one, or the first, and any number for the
+        // first.
         const bool open = arbiter.state() == fh::FeedState::ended || arbiter.next_sequence() == 0;
-        if (open && is_foreign(datagram)) return;
+        if (open && (is_foreign(datagram) || is_absurd(datagram))) return;
         arbiter.on_packet(datagram.line, datagram.data, datagram.length, datagram.ts_recv_ns,
                           datagram.timestamp_kind, now_ns_);
         note_revealed(datagram);
@@ -191,6 +192,10 @@ class World {
     }
     static bool is_foreign(const fh::Datagram& datagram) {
         return datagram.length >= 7 && std::memcmp(datagram.data, "SESSION", 7) != 0;
+    }
+    static bool is_absurd(const fh::Datagram& datagram) {
+        return datagram.length >= fh::frame::mold_header_bytes &&
+               fh::frame::load_be64(datagram.data + 10) >> 32 != 0;
     }
     // The numbers that a well-formed packet of the handler's session tells, the believable ones.
     void note_revealed(const fh::Datagram& datagram) {
