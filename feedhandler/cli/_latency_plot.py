@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedhandler.cli.latency import duration
+from feedhandler.cli._duration import duration
 from feedhandler.errors import RunError, UsageError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from feedhandler.cli._duration import duration
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
 from feedhandler.runtime_dir import channel_dir
 
@@ -102,16 +103,6 @@ def _histograms(reading: "Reading", consumed: "Consumed | None") -> dict[str, "_
         **reading.hops,
         **(dict(zip(("consume", "whole"), consumed[:2], strict=True)) if consumed else {}),
     }
-
-
-def duration(ns: float | None) -> str:
-    """Return nanoseconds in the unit that suits them."""
-    if ns is None:
-        return "-"
-    for unit, size in (("ns", 1), ("µs", 1e3), ("ms", 1e6)):
-        if ns < 1000 * size:
-            return f"{ns:.0f} ns" if unit == "ns" else f"{ns / size:.3g} {unit}"
-    return f"{ns / 1e9:.3g} s"
 
 
 def _print(table: dict[str, Any], histograms: dict[str, "_core.Histogram"], *, clear: bool) -> None:
