@@ -3,7 +3,9 @@
 import contextlib
 import os
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +128,58 @@ def test_program_of_others_is_never_removed(pair: Veth, runs: bool) -> None:
         of = r" of process \d+ \(.+\)" if runs else ""
         assert re.search(rf'XDP program {there["prog"]["id"]} "fh_lines"{of} is there already$', line)
         assert program_on(pair) == there
+
+
+def with_arguments(pair: Veth, more: str, device: str = "") -> Settings:
+    """Return settings whose port has more arguments; `device`: of the lines, where it is another one."""
+
+    def settings(devices: Any) -> dict[str, Any]:
+        table = DPDK_XDP.settings([pair.receiver_device])
+        [port] = table["dpdk"]["ports"].values()
+        return table | {"dpdk": table["dpdk"] | {"ports": {device or pair.receiver_device: port + more}}}
+
+    return settings
+
+
+def test_program_of_others_outlives_a_port_with_a_program_of_its_own(pair: Veth, tmp_path: Path) -> None:
+    """The driver takes off whatever is on the device when it cannot put its own there."""
+    own = tmp_path / "own.o"
+    own.write_bytes(b"not one")
+    leave_program(pair)
+    there = program_on(pair)
+    line = receiver(pair, settings=with_arguments(pair, f",xdp_prog={own}")).failure()
+    assert re.search(rf'XDP program {there["prog"]["id"]} "fh_lines" is there already$', line)
+    assert program_on(pair) == there
+
+
+def test_of_two_that_start_together_one_receives(pair: Veth) -> None:
+    """Neither sees a program on the device; the one that fails would take the other's off."""
+    with contextlib.ExitStack() as stack:
+        running, refused = [], []
+        for one in (receiver(pair), receiver(pair)):
+            stack.callback(one.close)
+            running.append(one)
+        for one in list(running):
+            try:
+                one.wait_ready()
+            except AssertionError as why:
+                running.remove(one)
+                refused.append(str(why))
+        [only] = running
+        assert re.search("a feedhandler that has just started takes it|in use by a feedhandler", refused[0])
+        with inside(pair.sender), Sender(pair.sender_address) as sender:
+            sender.send(b"x", GROUP, PORT)
+        only.until((0, b"x"))
+
+
+def test_device_of_the_port_counts_where_the_lines_have_another(pair: Veth) -> None:
+    """Lines are joined by a device above it: what is on the port's own is neither overlooked nor removed."""
+    words = f"link add link {pair.receiver_device} name above type macvlan mode bridge"
+    subprocess.run(["ip", "-n", pair.receiver, *words.split()], check=True, timeout=30)
+    subprocess.run(["ip", "-n", pair.receiver, "link", "set", "above", "up"], check=True, timeout=30)
+    leave_program(pair)
+    there = program_on(pair)
+    settings = with_arguments(pair, "", "above")([])
+    line = Receiver([("A", GROUP, PORT, "above", "")], settings, prefix=pair.inside(pair.receiver)).failure()
+    assert re.search(rf'{pair.receiver_device}: XDP program {there["prog"]["id"]} "fh_lines" is there', line)
+    assert program_on(pair) == there

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,12 @@ from tests.support.multicast import Sender
 from tests.support.netns import Veth, inside, veth_pair
 from tests.support.receiver import Receiver
 from tests.support.wait import wait_for
+from tests.support.xdp import BTF, DRIVER_TIMES, TIME_FUNCTION
 
-BTF = Path("/sys/kernel/btf/vmlinux")
-FUNCTION = "bpf_xdp_metadata_rx_timestamp"
 GROUP, PORT = "239.77.13.1", 30001
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
-needs_btf = pytest.mark.skipif(not BTF.exists(), reason="needs a kernel that describes its types")
+needs_function = pytest.mark.skipif(not DRIVER_TIMES, reason="needs a kernel whose drivers can be asked")
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +58,11 @@ def test_each_packet_has_the_time_at_which_the_filter_saw_it(pair: Veth, attach:
         assert answer["times"] == sorted(answer["times"])
         stats = answer["stats"][0]
         assert (stats["timestamp_kind"], stats["attached"]) == ("kernel", attach)
-        assert stats["frame_times"] == ("driver" if attach == "native" and BTF.exists() else "kernel")
+        assert stats["frame_times"] == ("driver" if attach == "native" and DRIVER_TIMES else "kernel")
 
 
 @needs_root
-@needs_btf
+@needs_function
 def test_driver_is_asked_with_no_more_privileges_than_the_mode_needs(pair: Veth) -> None:
     """Capabilities of the table in docs/receive-modes.md."""
     with receiver(pair, *nobody_with(("net_raw", "net_admin", "bpf")), frames=64) as running:
@@ -79,18 +77,18 @@ def test_device_whose_driver_has_no_times_is_not_asked(pair: Veth) -> None:
     assert (stats["attached"], stats["frame_times"]) == ("generic", "kernel")
 
 
-@needs_btf
+@needs_function
 def test_function_of_the_running_kernel_is_found() -> None:
     """By its whole name only."""
     btf = BTF.read_bytes()
-    assert _core.btf_function(btf, FUNCTION) > 0
-    assert _core.btf_function(btf, FUNCTION[:-1]) == 0
-    assert _core.btf_function(btf, "x" + FUNCTION) == 0
-    assert _core.btf_function(btf[: len(btf) // 2], FUNCTION) == 0
+    assert _core.btf_function(btf, TIME_FUNCTION) > 0
+    assert _core.btf_function(btf, TIME_FUNCTION[:-1]) == 0
+    assert _core.btf_function(btf, "x" + TIME_FUNCTION) == 0
+    assert _core.btf_function(btf[: len(btf) // 2], TIME_FUNCTION) == 0
 
 
 @given(noise=st.binary(max_size=200), header=st.booleans())
 def test_noise_has_no_functions(noise: bytes, header: bool) -> None:
     """Nothing is read beyond its end."""
     start = b"\x9f\xeb\x01\0\x18\0\0\0" if header else b""
-    assert _core.btf_function(start + noise, FUNCTION) == 0
+    assert _core.btf_function(start + noise, TIME_FUNCTION) == 0

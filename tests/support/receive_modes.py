@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.support.onload import preloaded
+from tests.support.xdp import DRIVER_TIMES
 
 Settings = Callable[[Sequence[str]], dict[str, Any]]
 """From the devices of the lines to the table [receive]."""
@@ -117,7 +118,7 @@ XDP = Mode(
     | {"other sender": "other_traffic", "bad checksum": "bad_checksums"},
     small=lambda _: {"mode": "xdp", "xdp": {"frames": 64}},
     large=lambda _: {"mode": "xdp", "xdp": {"frames": 32768}},
-    granted={"attached": "native", "frame_times": "driver"},
+    granted={"attached": "native", "frame_times": "driver" if DRIVER_TIMES else "kernel"},
     refused=r'XDP program \d+ "fh_lines" of process \d+ \(.+\) is there already: a device has one program',
     capabilities=("net_raw", "net_admin", "bpf"),
 )

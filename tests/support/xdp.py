@@ -15,6 +15,11 @@ from tests.support.netns import Veth, inside
 
 _SIOCETHTOOL, _SET_CHANNELS = 0x8946, 0x3D
 
+BTF = Path("/sys/kernel/btf/vmlinux")
+TIME_FUNCTION = "bpf_xdp_metadata_rx_timestamp"
+DRIVER_TIMES = BTF.exists() and _core.btf_function(BTF.read_bytes(), TIME_FUNCTION) > 0
+"""Whether this kernel lets a filter ask a driver for its times: Linux 6.3, with BTF."""
+
 
 def set_two_queues(pair: Veth) -> None:
     """Let both ends receive and send by two queues."""

@@ -126,6 +126,7 @@ def test_killed_daemon_comes_back_when_the_unit_takes_its_program_off(unit: Unit
         return bool(re.search(refused, machine.run("journalctl", "-u", unit.name, "-o", "cat")))
 
     wait_for(told, "the refusal", interval_s=0.2)
+    machine.run("systemctl", "stop", unit.name)  # else a start that began without the line is waited for
     unit.use(whole.replace("#ExecStartPre=+-ip link set eth2", "ExecStartPre=+-ip link set lo"))
     machine.run("systemctl", "reset-failed", unit.name, check=False)
     assert unit.start() == "active"

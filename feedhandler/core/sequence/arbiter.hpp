@@ -244,7 +244,10 @@ class Arbiter {
                 end_known_ = true;
         }
         // Numbers beyond the end of the session: it was not the end.
-        if (known_end() > before && packet.kind != frame::MoldKind::end_of_session) end_known_ = false;
+        if (known_end() > before && packet.kind != frame::MoldKind::end_of_session) {
+            end_known_ = false;
+            escalation_.was_not_the_end();
+        }
         settle(now_ns);
     }
 

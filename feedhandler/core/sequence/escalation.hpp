@@ -51,10 +51,11 @@ class Escalation {
     // Each failed load doubles the pause before the next. Those before the session's end say nothing of those
     // after it: what was missing then may be known now.
     void failed(std::int64_t now_ns, bool at_end) {
-        if (at_end) ++failures_at_end_;
-        const unsigned doublings = std::min(failures_++, 20u);
+        const unsigned doublings = std::min(at_end ? failures_at_end_++ : failures_++, 20u);
         try_at_ns_ = now_ns + std::min(first_pause_ns << doublings, longest_pause_ns);
     }
+    // It goes on.
+    void was_not_the_end() { failures_at_end_ = 0; }
     void repaired() { *this = {}; }
 
     // ---- when to stop asking

@@ -294,6 +294,10 @@ class Port {
         if (pool_ == nullptr)
             throw std::runtime_error("no memory for " + std::to_string(count) + " frames of " +
                                      std::to_string(room) + " bytes: receive.dpdk.memory_mib is too small");
+        // The driver gives the kernel the first piece only.
+        if (name_.starts_with("net_af_xdp") && pool_->nb_mem_chunks != 1)
+            throw std::runtime_error("its frames lie in " + std::to_string(pool_->nb_mem_chunks) +
+                                     " pieces of memory: receive.dpdk.memory_mib is too small");
         buffer_bytes_ = std::uint64_t{count} * room;
     }
 

@@ -148,8 +148,7 @@ class DpdkSource {
                 throw std::runtime_error("receive.dpdk.ports: no port for device " + lines.device);
             check_capabilities(lines.device, at->second);
             names.push_back(complete_port(at->second, settings));
-            if (names.back().starts_with("net_af_xdp") &&
-                names.back().find(",xdp_prog=") == std::string::npos) {
+            if (names.back().starts_with("net_af_xdp")) {
                 xdp_ports_.push_back(
                     std::make_unique<dpdk::XdpPort>(names.back(), lines, settings.remove_leftover));
                 names.back() = xdp_ports_.back()->text();

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "receive/device_lines.hpp"
 #include "receive/dpdk/filter_object.hpp"
@@ -72,12 +73,14 @@ class DeviceClaim {
         name.copy(address.sun_path + 1, sizeof(address.sun_path) - 2);
         const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
         granted_ = ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), bytes) == 0;
+        others_ = !granted_ && errno == EADDRINUSE;
     }
     bool granted() const { return granted_; }
+    bool others() const { return others_; }
 
   private:
     Descriptor socket_;
-    bool granted_ = false;
+    bool granted_ = false, others_ = false;
 };
 
 // Receive queues of a device, and those of them that the driver can read: combined ones, or else one.
@@ -96,44 +99,67 @@ struct Queues {
     std::uint32_t all = 1, readable = 1;
 };
 
+// The device that the driver is told to use: not the lines' where they are joined by one above it (a bond).
+inline std::string device_of_port(const std::string& port, const DeviceLines& lines) {
+    constexpr std::string_view argument = ",iface=";
+    const std::size_t at = port.find(argument);
+    if (at == std::string::npos) return lines.device;
+    const std::size_t begin = at + argument.size();
+    const std::string own = device_named(port.substr(begin, port.find(',', begin) - begin).c_str());
+    return own.empty() ? lines.device : own;
+}
+
 class XdpPort {
   public:
-    // `port`: the driver's name and arguments. Throws when the device has a program.
+    // `port`: the driver's name and arguments. Throws when the device has a program, or soon will: the driver
+    // takes off whatever is there when it cannot start, somebody else's too.
     XdpPort(const std::string& port, const DeviceLines& lines, bool remove_leftover)
-        : queues_(lines.device),
-          claim_(lines.index),
+        : device_(device_of_port(port, lines)),
+          index_(if_nametoindex(device_.c_str())),
+          queues_(device_),
+          claim_(index_),
           filter_(filter_object(lines.table, queues_.all)),
-          text_(port + ",xdp_prog=" + filter_.path()) {
-        if (port.find(",queue_count=") == std::string::npos) {
-            if (queues_.all > queues_.readable)
-                throw std::runtime_error(
-                    "receive.mode \"dpdk\" on " + lines.device + ": " + std::to_string(queues_.all) +
-                    " receive queues, of which net_af_xdp reads " + std::to_string(queues_.readable) +
-                    ": ethtool -L " + lines.device + " rx " + std::to_string(queues_.readable));
-            text_ += ",queue_count=" + std::to_string(queues_.readable);
+          text_(port) {
+        if (port.find(",xdp_prog=") == std::string::npos) {
+            text_ += ",xdp_prog=" + filter_.path();
+            if (port.find(",queue_count=") == std::string::npos) read_all_queues();
         }
-        make_way(lines, remove_leftover);
+        make_way(remove_leftover);
     }
 
     const std::string& text() const { return text_; }
 
   private:
-    void make_way(const DeviceLines& lines, bool remove_leftover) const {
-        const std::uint32_t id = xdp::attached_program(lines.index);
-        if (id == 0) return;
+    std::string what() const { return "receive.mode \"dpdk\" on " + device_ + ": "; }
+
+    void read_all_queues() {
+        if (queues_.all > queues_.readable)
+            throw std::runtime_error(what() + std::to_string(queues_.all) +
+                                     " receive queues, of which net_af_xdp reads " +
+                                     std::to_string(queues_.readable) + ": ethtool -L " + device_ + " rx " +
+                                     std::to_string(queues_.readable));
+        text_ += ",queue_count=" + std::to_string(queues_.readable);
+    }
+
+    void make_way(bool remove_leftover) const {
+        const std::uint32_t id = xdp::attached_program(index_);
+        if (id == 0) {
+            if (!claim_.others()) return;
+            throw std::runtime_error(what() + "a feedhandler that has just started takes it");
+        }
         const std::string name = xdp::program_name(id), holder = xdp::holder_of(id);
         const bool left_behind = claim_.granted() && name == filter_name && holder.empty();
-        if (left_behind && remove_leftover && detach(lines.index, id)) return;
-        const std::string remedy = "ip link set " + lines.device + " xdp off";
-        std::string text = "receive.mode \"dpdk\" on " + lines.device + ": XDP program " +
-                           std::to_string(id) + (name.empty() ? "" : " \"" + name + '"') +
+        if (left_behind && remove_leftover && detach(index_, id)) return;
+        const std::string remedy = "ip link set " + device_ + " xdp off";
+        std::string text = what() + "XDP program " + std::to_string(id) +
+                           (name.empty() ? "" : " \"" + name + '"') +
                            (holder.empty() ? "" : " of " + holder) + " is there already";
         if (left_behind)
             text +=
                 ", left behind by a feedhandler that was killed: receive.dpdk.remove_leftover = true "
                 "takes it off, or " +
                 remedy;
-        else if (!claim_.granted())
+        else if (claim_.others())
             text += ", in use by a feedhandler";
         else if (name.empty())
             text += ", and only CAP_SYS_ADMIN may read its name: " + remedy +
@@ -141,6 +167,8 @@ class XdpPort {
         throw std::runtime_error(text);
     }
 
+    std::string device_;
+    unsigned index_;
     Queues queues_;
     DeviceClaim claim_;
     FilterFile filter_;

@@ -98,12 +98,15 @@ bool patiently(int taken, Attempt attempt) {
 }
 
 // Whole seconds by which CLOCK_TAI is ahead of UTC here, 0 where nobody has told the kernel. `before`: what
-// it was when it was looked at last, for a comparison that was interrupted.
+// it was when it was looked at last, for comparisons that were interrupted.
 inline std::int64_t tai_lead_ns(std::int64_t before) {
     constexpr std::int64_t second_ns = 1'000'000'000, interrupted_ns = 100'000'000;
-    const std::int64_t tai_ns = read_clock(CLOCK_TAI), utc_ns = read_clock(CLOCK_REALTIME);
-    if (read_clock(CLOCK_TAI) - tai_ns >= interrupted_ns) return before;
-    return (tai_ns - utc_ns + second_ns / 2) / second_ns * second_ns;
+    for (int tries = 0; tries < 3; ++tries) {
+        const std::int64_t tai_ns = read_clock(CLOCK_TAI), utc_ns = read_clock(CLOCK_REALTIME);
+        if (read_clock(CLOCK_TAI) - tai_ns < interrupted_ns)
+            return (tai_ns - utc_ns + second_ns / 2) / second_ns * second_ns;
+    }
+    return before;
 }
 
 class Queue {
