@@ -11,7 +11,7 @@ APT_TEST := clang clang-format clang-tidy ethtool iproute2 libclang-rt-dev libdp
 # The DPDK plugin is built when libdpdk is here: a build without it is out of date once it is.
 DPDK := $(VENV)/.dpdk-$(shell pkg-config --modversion libdpdk 2>/dev/null || echo none)
 
-.PHONY: help demo build test lint format stubs bench fuzz soak clean
+.PHONY: help demo build test lint format stubs docs bench fuzz soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ format: $(VENV)/.linted-with  ## ruff format, clang-format
 
 stubs: $(VENV)/.built  ## feedhandler/_core.pyi from the compiled module
 	$(BIN)/python -m nanobind.stubgen -m feedhandler._core -o feedhandler/_core.pyi
+
+docs: $(VENV)/.tested-with  ## docs/fault-matrix.md from its rows; then: is every key, command and counter documented?
+	$(BIN)/python -m tests.faults.document
+	$(BIN)/python -m pytest -q tests/docs
 
 bench: $(VENV)/.benched-with  ## all benchmarks, interleaved with their peers; results in benchmarks/results
 	$(BIN)/python -m benchmarks
