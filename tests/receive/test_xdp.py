@@ -27,22 +27,6 @@ HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE_PAGE_FRAMES = (2 << 20) // 2048
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Veth]:
-    """Two namespaces for all tests here."""
-    with veth_pair("xdp") as made:
-        yield made
-
-
-@pytest.fixture
-def sender(pair: Veth) -> Iterator[Sender]:
-    """Send from the sender's namespace."""
-    with inside(pair.sender):
-        made = Sender(pair.sender_address)
-    with made:
-        yield made
-
-
 def settings(**table: Any) -> dict[str, Any]:
     """Return the table [receive] with this in [receive.xdp]; `spin` belongs to it itself."""
     return {"mode": "xdp", "spin": table.pop("spin", True), "xdp": table}

@@ -20,16 +20,10 @@
 #include "frame/internet_checksum.hpp"
 #include "publish/counters.hpp"
 #include "receive/multicast.hpp"
+#include "receive/network_device.hpp"
 #include "receive/source.hpp"
 
 namespace fh::receive {
-
-// The device's own name: an address may have a label ("eth0:1"), a device further names. "": there is none.
-inline std::string device_named(const char* name) {
-    char own[IF_NAMESIZE] = "";
-    const unsigned index = if_nametoindex(name);
-    return index != 0 && if_indextoname(index, own) != nullptr ? own : "";
-}
 
 // Device of a line, which names it or one of its addresses. Throws when there is none.
 inline std::string device_of(const LineSettings& line) {

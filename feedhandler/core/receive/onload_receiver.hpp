@@ -16,13 +16,13 @@ class OnloadReceiver {
   public:
     OnloadReceiver(UdpReceiver socket, std::uint16_t line, const onload::Library& library, bool zero_copy)
         : socket_(std::move(socket)),
-          library_(&library),
+          onload_(&library),
           line_(line),
           accelerated_(library.accelerates(socket_.fd())),
           zero_copy_(zero_copy && accelerated_ && library.has_zero_copy()) {}
     OnloadReceiver(OnloadReceiver&& other) noexcept
         : socket_(std::move(other.socket_)),
-          library_(other.library_),
+          onload_(other.onload_),
           line_(other.line_),
           accelerated_(other.accelerated_),
           zero_copy_(other.zero_copy_),
@@ -60,7 +60,7 @@ class OnloadReceiver {
         };
         call.user = this;
         call.flags = MSG_DONTWAIT;
-        switch (library_->zc_recv(fd(), &call)) {
+        switch (onload_->zc_recv(fd(), &call)) {
             case -ENOTEMPTY:  // also after datagrams that came through Onload
                 receive_from_kernel(counters);
                 break;
@@ -131,7 +131,7 @@ class OnloadReceiver {
             header.msg_iovlen = 1;
             header.msg_control = control_.data();
             header.msg_controllen = control_.size();
-            const int got = library_->recvmsg_kernel(fd(), &header, MSG_DONTWAIT);
+            const int got = onload_->recvmsg_kernel(fd(), &header, MSG_DONTWAIT);
             if (got <= 0) return;  // some versions say 0 when there is nothing more
             Datagram& datagram = out_[count_++];
             datagram = {room.data(), static_cast<std::uint32_t>(got), line_, TimestampKind::none, 0};
@@ -151,12 +151,12 @@ class OnloadReceiver {
 
     void release() {
         if (kept_count_ == 0) return;
-        library_->release_buffers(fd(), kept_.data(), static_cast<int>(kept_count_));
+        onload_->release_buffers(fd(), kept_.data(), static_cast<int>(kept_count_));
         kept_count_ = 0;
     }
 
     UdpReceiver socket_;
-    const onload::Library* library_;
+    const onload::Library* onload_;
     std::uint16_t line_;
     bool accelerated_;
     bool zero_copy_;

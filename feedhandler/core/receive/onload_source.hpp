@@ -46,7 +46,7 @@ class OnloadSource {
             UdpReceiver socket = open_line(line, index, spin);
             // Onload takes every sender of a group that was joined for one.
             if (!line.source.empty()) socket.take_only_from(parse_address(line.source));
-            receivers_.emplace_back(std::move(socket), index, *library_, settings.zero_copy);
+            receivers_.emplace_back(std::move(socket), index, *onload_, settings.zero_copy);
             if (settings.require && !receivers_.back().accelerated()) refuse(line);
             fds_.push_back(receivers_.back().fd());
         }
@@ -76,21 +76,21 @@ class OnloadSource {
     [[noreturn]] void refuse(const LineSettings& line) const {
         const std::string what =
             "line " + line.name + ": not accelerated, and receive.onload.require is true: ";
-        throw std::runtime_error(what + why_not_accelerated(*library_));
+        throw std::runtime_error(what + why_not_accelerated(*onload_));
     }
 
     // For the stacks that are made from now on.
     void set_up_stack(const std::string& name) {
-        if (!library_->present()) return;
+        if (!onload_->present()) return;
         // Else a socket that joins by a device that is not accelerated stays Onload's, and says it is
         // accelerated; and a group's packets that come by another line's device are this line's too.
         for (const char* option : {"EF_MCAST_JOIN_HANDOVER", "EF_MCAST_JOIN_BINDTODEVICE"})
             // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
-            if (std::getenv(option) == nullptr && library_->stack_opt_set_int != nullptr)
-                library_->stack_opt_set_int(option, 1);
+            if (std::getenv(option) == nullptr && onload_->stack_opt_set_int != nullptr)
+                onload_->stack_opt_set_int(option, 1);
         // Stays set: the sockets of re-requests, made next, are read by the same thread.
-        if (!name.empty() && library_->set_stackname != nullptr)
-            require(library_->set_stackname(onload::this_thread, onload::scope_process, name.c_str()) == 0,
+        if (!name.empty() && onload_->set_stackname != nullptr)
+            require(onload_->set_stackname(onload::this_thread, onload::scope_process, name.c_str()) == 0,
                     "receive.onload.stack: \"" + name + '"');
     }
 
@@ -99,11 +99,11 @@ class OnloadSource {
     void set_up_thread() {
         if (thread_is_set_up_) return;
         thread_is_set_up_ = true;
-        if (!library_->present() || library_->thread_set_spin == nullptr) return;
-        library_->thread_set_spin(spin_ ? onload::spin_udp_recv : onload::spin_all, spin_ ? 1 : 0);
+        if (!onload_->present() || onload_->thread_set_spin == nullptr) return;
+        onload_->thread_set_spin(spin_ ? onload::spin_udp_recv : onload::spin_all, spin_ ? 1 : 0);
     }
 
-    std::unique_ptr<const onload::Library> library_ = std::make_unique<const onload::Library>();
+    std::unique_ptr<const onload::Library> onload_ = std::make_unique<const onload::Library>();
     FirstTurn first_turn_;
     bool spin_;
     bool thread_is_set_up_ = false;

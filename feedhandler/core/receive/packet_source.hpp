@@ -6,7 +6,6 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/net_tstamp.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -83,9 +82,9 @@ class PacketRing {
         void* memory = mmap(nullptr, geometry_.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd(), 0);
         need(memory != MAP_FAILED, "mapping the ring");
         memory_ = {static_cast<std::uint8_t*>(memory), Unmap{geometry_.bytes()}};
-        limit_ =
-            std::min(limit_, geometry_.frames());  // what is held is still marked as ours: never twice round
-        bind_to_device();                          // last: from here on frames come in
+        // What is held is still marked as ours: never twice round.
+        limit_ = std::min(limit_, geometry_.frames());
+        bind_to_device();  // last: from here on frames come in
     }
 
     int fd() const { return socket_.get(); }
@@ -139,10 +138,9 @@ class PacketRing {
     }
 
     std::size_t mtu() const {
-        ifreq request{};
-        device_.device.copy(request.ifr_name, IFNAMSIZ - 1);
-        need(ioctl(fd(), SIOCGIFMTU, &request) == 0, "MTU");
-        return static_cast<std::size_t>(request.ifr_mtu);
+        const auto found = mtu_of(device_.device);
+        need(found.has_value(), "MTU");
+        return *found;
     }
 
     void tune() const {

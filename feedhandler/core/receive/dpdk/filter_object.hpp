@@ -14,11 +14,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "receive/device_lines.hpp"
 #include "receive/multicast.hpp"
 #include "receive/udp_receiver.hpp"
+#include "receive/xdp/assembler.hpp"
 
 namespace fh::receive::dpdk {
 
@@ -50,68 +52,48 @@ class Names {
     Bytes bytes_{0};
 };
 
-enum Register : std::uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8 };
-
 struct FilterCode {
     std::vector<bpf_insn> code;
     std::size_t map_at = 0;  // the instruction that wants the map of the sockets
-
-    void put(unsigned operation, Register to, Register from, std::int16_t offset, std::uint32_t value) {
-        bpf_insn made{};
-        made.code = static_cast<std::uint8_t>(operation);
-        made.dst_reg = to & 0xF;
-        made.src_reg = from & 0xF;
-        made.off = offset;
-        made.imm = static_cast<std::int32_t>(value);
-        code.push_back(made);
-    }
 };
 
 // To a socket: UDP to group and port of a line, and whatever else of UDP goes to a group and may be a line's:
 // fragments, which are counted, and packets with IP options. Everything else is the kernel's, IGMP above all.
 inline FilterCode filter_code(const LineTable& lines) {
+    using namespace xdp;  // the registers
     constexpr std::size_t ip = 14, udp = ip + 20, payload = udp + 8;
-    constexpr std::int16_t to_pass = 0x7FFF, to_redirect = 0x7FFE;  // until their places are known
-    constexpr unsigned load = BPF_LDX | BPF_MEM, differs = BPF_JMP32 | BPF_JNE | BPF_K,
-                       is_same = BPF_JMP32 | BPF_JEQ | BPF_K, set = BPF_ALU64 | BPF_MOV | BPF_K;
-    FilterCode out;
-    out.put(BPF_ALU64 | BPF_MOV | BPF_X, r6, r1, 0, 0);
-    out.put(load | BPF_W, r2, r1, offsetof(xdp_md, data), 0);
-    out.put(load | BPF_W, r3, r1, offsetof(xdp_md, data_end), 0);
-    out.put(BPF_ALU64 | BPF_MOV | BPF_X, r4, r2, 0, 0);
-    out.put(BPF_ALU64 | BPF_ADD, r4, r0, 0, payload);  // BPF_K is 0 too
-    out.put(BPF_JMP | BPF_JGT | BPF_X, r4, r3, to_pass, 0);
-    out.put(load | BPF_H, r4, r2, 12, 0);  // all values are in network order
-    out.put(differs, r4, r0, to_pass, htons(0x0800));
-    out.put(load | BPF_B, r4, r2, ip + 9, 0);
-    out.put(differs, r4, r0, to_pass, IPPROTO_UDP);
-    out.put(load | BPF_B, r8, r2, ip, 0);
-    out.put(load | BPF_H, r7, r2, ip + 6, 0);
-    out.put(BPF_ALU64 | BPF_AND | BPF_K, r7, r0, 0, htons(0x3FFF));
-    out.put(load | BPF_W, r5, r2, ip + 16, 0);
-    out.put(load | BPF_H, r4, r2, udp + 2, 0);
+    Assembler code;
+    code.move(r6, r1);
+    code.load(BPF_W, r2, r1, offsetof(xdp_md, data));
+    code.load(BPF_W, r3, r1, offsetof(xdp_md, data_end));
+    code.move(r4, r2);
+    code.add(r4, payload);
+    code.pass_if_greater(r4, r3);
+    code.load(BPF_H, r4, r2, 12);  // all values are in network order
+    code.pass_if_not(r4, htons(0x0800));
+    code.load(BPF_B, r4, r2, ip + 9);
+    code.pass_if_not(r4, IPPROTO_UDP);
+    code.load(BPF_B, r8, r2, ip);
+    code.load(BPF_H, r7, r2, ip + 6);
+    code.keep_bits(r7, htons(0x3FFF));
+    code.load(BPF_W, r5, r2, ip + 16);
+    code.load(BPF_H, r4, r2, udp + 2);
+    std::vector<std::size_t> wanted;
     for (const LineTable::Entry& line : lines.entries()) {
-        out.put(differs, r5, r0, 3, htonl(line.group));
-        out.put(differs, r7, r0, to_redirect, 0);
-        out.put(differs, r8, r0, to_redirect, 0x45);
-        out.put(is_same, r4, r0, to_redirect, htons(line.port));
+        const std::size_t other_group = code.skip_if_word_not(r5, htonl(line.group));
+        wanted.push_back(code.skip_if_not(r7, 0));
+        wanted.push_back(code.skip_if_not(r8, 0x45));
+        wanted.push_back(code.skip_if_equal(r4, htons(line.port)));
+        code.land(other_group);
     }
-    const std::size_t pass = out.code.size();
-    out.put(set, r0, r0, 0, XDP_PASS);
-    out.put(BPF_JMP | BPF_EXIT, r0, r0, 0, 0);
-    const std::size_t redirect = out.map_at = out.code.size();
-    out.put(BPF_LD | BPF_IMM | BPF_DW, r1, r0, 0, 0);  // takes two places; who loads it puts the map in
-    out.put(0, r0, r0, 0, 0);
-    out.put(load | BPF_W, r2, r6, offsetof(xdp_md, rx_queue_index), 0);
-    out.put(set, r3, r0, 0, XDP_PASS);  // when there is no socket on the queue
-    out.put(BPF_JMP | BPF_CALL, r0, r0, 0, BPF_FUNC_redirect_map);
-    out.put(BPF_JMP | BPF_EXIT, r0, r0, 0, 0);
-    for (std::size_t at = 0; at < out.code.size(); ++at) {
-        std::int16_t& offset = out.code[at].off;
-        if (offset == to_pass) offset = static_cast<std::int16_t>(pass - at - 1);
-        if (offset == to_redirect) offset = static_cast<std::int16_t>(redirect - at - 1);
-    }
-    return out;
+    code.pass();
+    for (const std::size_t jump : wanted) code.land(jump);
+    const std::size_t map_at = code.load_map_later(r1);
+    code.load(BPF_W, r2, r6, offsetof(xdp_md, rx_queue_index));
+    code.set(r3, XDP_PASS);  // when there is no socket on the queue
+    code.call(BPF_FUNC_redirect_map);
+    code.leave();
+    return {std::move(code).finish(), map_at};
 }
 
 // The type that libbpf reads a map's properties from: a struct of pointers to arrays, whose lengths are the

@@ -69,8 +69,8 @@ void* open(const fh_dpdk_settings* settings, char* error, std::size_t error_size
                                                     static_cast<std::uint16_t>(settings->rx_descriptors)));
         }
         open_ports().push_back(ports.get());
-        static const int registered =
-            std::atexit(close_all);  // after the list is made: it is destroyed after
+        // After the list is made: it is destroyed after.
+        static const int registered = std::atexit(close_all);
         static_cast<void>(registered);
         return ports.release();
     } catch (const std::exception& failure) {

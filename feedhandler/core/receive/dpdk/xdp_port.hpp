@@ -3,13 +3,10 @@
 // program stays, is known by its name, and removed when that was asked for.
 #pragma once
 
-#include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <linux/sockios.h>
 #include <net/if.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -83,22 +80,6 @@ class DeviceClaim {
     bool granted_ = false, others_ = false;
 };
 
-// Receive queues of a device, and those of them that the driver can read: combined ones, or else one.
-struct Queues {
-    explicit Queues(const std::string& device) {
-        ethtool_channels channels{};
-        channels.cmd = ETHTOOL_GCHANNELS;
-        ifreq ask{};
-        device.copy(ask.ifr_name, IFNAMSIZ - 1);
-        ask.ifr_data = reinterpret_cast<char*>(&channels);
-        const Descriptor any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-        if (ioctl(any.get(), SIOCETHTOOL, &ask) != 0) return;
-        all = std::max(channels.rx_count + channels.combined_count, 1u);
-        if (channels.max_combined != 0) readable = std::max(channels.combined_count, 1u);
-    }
-    std::uint32_t all = 1, readable = 1;
-};
-
 // The device that the driver is told to use: not the lines' where they are joined by one above it (a bond).
 inline std::string device_of_port(const std::string& port, const DeviceLines& lines) {
     constexpr std::string_view argument = ",iface=";
@@ -116,7 +97,7 @@ class XdpPort {
     XdpPort(const std::string& port, const DeviceLines& lines, bool remove_leftover)
         : device_(device_of_port(port, lines)),
           index_(if_nametoindex(device_.c_str())),
-          queues_(device_),
+          queues_(receive_queues(device_)),
           claim_(index_),
           filter_(filter_object(lines.table, queues_.all)),
           text_(port) {
@@ -132,13 +113,14 @@ class XdpPort {
   private:
     std::string what() const { return "receive.mode \"dpdk\" on " + device_ + ": "; }
 
+    // The driver reads combined queues, or else one.
     void read_all_queues() {
-        if (queues_.all > queues_.readable)
-            throw std::runtime_error(what() + std::to_string(queues_.all) +
-                                     " receive queues, of which net_af_xdp reads " +
-                                     std::to_string(queues_.readable) + ": ethtool -L " + device_ + " rx " +
-                                     std::to_string(queues_.readable));
-        text_ += ",queue_count=" + std::to_string(queues_.readable);
+        const std::uint32_t readable = std::max(queues_.combined, 1u);
+        if (queues_.all > readable)
+            throw std::runtime_error(
+                what() + std::to_string(queues_.all) + " receive queues, of which net_af_xdp reads " +
+                std::to_string(readable) + ": ethtool -L " + device_ + " rx " + std::to_string(readable));
+        text_ += ",queue_count=" + std::to_string(readable);
     }
 
     void make_way(bool remove_leftover) const {
@@ -169,7 +151,7 @@ class XdpPort {
 
     std::string device_;
     unsigned index_;
-    Queues queues_;
+    ReceiveQueues queues_;
     DeviceClaim claim_;
     FilterFile filter_;
     std::string text_;

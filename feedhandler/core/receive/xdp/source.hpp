@@ -2,11 +2,6 @@
 // keeps everything else, and what of the lines comes by it all the same is not lost.
 #pragma once
 
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -104,32 +99,16 @@ class XdpDevice {
         return {filter_.program(), device_.index, wanted, what_};
     }
 
-    // Of the kernel's own driver interface; a device that knows no channels has one queue.
     std::vector<std::uint32_t> all_queues() const {
-        ethtool_channels channels{};
-        channels.cmd = ETHTOOL_GCHANNELS;
-        ifreq request = for_device();
-        request.ifr_data = reinterpret_cast<char*>(&channels);
-        std::uint32_t count = 1;
-        const Descriptor any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-        if (ioctl(any.get(), SIOCETHTOOL, &request) == 0)
-            count = std::max(channels.rx_count + channels.combined_count, 1u);
-        std::vector<std::uint32_t> out(count);
+        std::vector<std::uint32_t> out(receive_queues(device_.device).all);
         std::iota(out.begin(), out.end(), 0u);
         return out;
     }
 
     std::size_t mtu() const {
-        ifreq request = for_device();
-        const Descriptor any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-        xdp::need(ioctl(any.get(), SIOCGIFMTU, &request) == 0, what_, "MTU");
-        return static_cast<std::size_t>(request.ifr_mtu);
-    }
-
-    ifreq for_device() const {
-        ifreq request{};
-        device_.device.copy(request.ifr_name, IFNAMSIZ - 1);
-        return request;
+        const auto found = mtu_of(device_.device);
+        xdp::need(found.has_value(), what_, "MTU");
+        return *found;
     }
 
     xdp::QueueSettings queue_settings(std::uint32_t queue, const XdpSettings& settings, bool spin) const {
