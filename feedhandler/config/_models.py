@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from feedhandler.config import _checks as checks
 
@@ -57,16 +57,9 @@ class Xdp(Table):
 
     attach: Literal["auto", "native", "generic"] = "auto"
     zero_copy: Literal["auto", "on", "off"] = "auto"
-    frames: Annotated[int, Field(ge=64, le=1 << 20)] = 4096
+    frames: Annotated[int, Field(ge=64, le=1 << 20), AfterValidator(checks.power_of_two)] = 4096
     busy_poll: bool = True
     queues: list[Annotated[int, Field(ge=0, le=1023)]] = []
-
-    @field_validator("frames")
-    @classmethod
-    def _power_of_two(cls, value: int) -> int:
-        if value & (value - 1):
-            raise ValueError("is not a power of two")
-        return value
 
     @field_validator("queues")
     @classmethod

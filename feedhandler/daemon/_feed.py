@@ -8,7 +8,7 @@ from pathlib import Path
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon import _dpdk
-from feedhandler.daemon._host_network import device_names, is_here
+from feedhandler.daemon._host_network import device_names, is_here, line_settings
 from feedhandler.daemon._realtime import refusal
 from feedhandler.errors import RunError, UsageError
 from feedhandler.exchange_time import day_of, midnight_ns
@@ -28,10 +28,7 @@ def make_feed(config: Config, directory: Path, *, restart: bool = False) -> _cor
     recovery = config.recovery
     try:
         return _core.Feed(
-            lines=[
-                _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
-                for line in config.line
-            ],
+            lines=[line_settings(line) for line in config.line],
             servers=[server.host_port for server in recovery.server],
             receive=config.receive.model_dump(),
             session=config.channel.session,

@@ -1,6 +1,6 @@
 """The clocks' side of `feedhandler check`: are times in records UTC, how fine are they, who sees to that?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from feedhandler.config import Config
 from feedhandler.daemon._clock import UNKNOWN_NS, ClockReader, Health, devices_of
 from feedhandler.daemon._finding import Finding, ok, warning
 from feedhandler.daemon._hardware_clock import Reading
+from feedhandler.daemon._kernel_files import ROOT, process_names
 
 DISCIPLINES = ("chronyd", "ntpd", "ptp4l", "phc2sys", "sfptpd", "systemd-timesyn", "timemaster")
 """Names of processes that set clocks, cut to the kernel's 15 characters."""
@@ -21,7 +22,7 @@ def look(config: Config) -> Iterator[Finding]:
     """Yield what is found of the clocks."""
     reader = ClockReader(config)
     health = reader.look()
-    system = judge_system(health, config.clock.max_divergence_us, disciplines(_processes()))
+    system = judge_system(health, config.clock.max_divergence_us, disciplines(process_names(ROOT)))
     yield replace(system, show="adjtimex --print; of its discipline: chronyc tracking, pmc, timedatectl")
     granularity = judge_granularity(health.granularity_ns, config.clock.granularity_us)
     yield replace(granularity, show=_GETRES)
@@ -123,18 +124,6 @@ def judge_device(
     return warning(check, text, "ptp4l (or sfptpd) for the device's clock, phc2sys for the system's")
 
 
-def disciplines(names: Mapping[int, str]) -> str:
-    """Return the names of the processes that set clocks, out of all processes (by number)."""
-    return ", ".join(sorted({name for name in names.values() if name in DISCIPLINES}))
-
-
-def _processes() -> dict[int, str]:
-    """Return the processes that this user may see."""
-    names = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                names[int(folder.name)] = (folder / "comm").read_text().strip()
-            except OSError:
-                continue
-    return names
+def disciplines(names: Set[str]) -> str:
+    """Return those that set clocks, out of the names of all processes."""
+    return ", ".join(sorted(names & set(DISCIPLINES)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from feedhandler.config import Config
 from feedhandler.daemon._clock import devices_of
 from feedhandler.daemon._finding import Finding, ok, warning
-from feedhandler.daemon._kernel_files import ROOT, read, read_cpus
+from feedhandler.daemon._kernel_files import ROOT, process_names, read, read_cpus
 
 
 def look(config: Config, root: Path = ROOT) -> Iterator[Finding]:
@@ -76,8 +76,7 @@ def _others(of_lines: set[int], cpu: int, root: Path) -> Iterator[Finding]:
 def _balancer(cpu: int, root: Path) -> Iterator[Finding]:
     """It leaves isolated CPUs alone by itself."""
     isolated = read_cpus(root, "sys/devices/system/cpu/isolated")
-    names = (read(path, "comm") for path in (root / "proc").glob("[0-9]*"))
-    if cpu not in isolated and "irqbalance" in names:
+    if cpu not in isolated and "irqbalance" in process_names(root):
         text = f"irqbalance runs, and may move interrupts to CPU {cpu} at any time"
         remedy = f"IRQBALANCE_BANNED_CPULIST={cpu} in /etc/default/irqbalance, or isolate the CPU"
         yield warning("irqbalance", text, remedy, "systemctl status irqbalance")

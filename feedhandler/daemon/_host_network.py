@@ -144,14 +144,15 @@ def _line(key: str, line: Line, device: str | None, config: Config) -> Iterator[
         yield from _reverse_path(key, device)
 
 
-def _settings(line: Line) -> _core.LineSettings:
+def line_settings(line: Line) -> _core.LineSettings:
+    """Return the line as the core wants it."""
     return _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
 
 
 def _mode(config: Config) -> Finding:
     mode = config.receive.mode
     try:
-        source = _core.Source([_settings(line) for line in config.line], config.receive.model_dump())
+        source = _core.Source([line_settings(line) for line in config.line], config.receive.model_dump())
     except RuntimeError as failure:
         return error("receive.mode", str(failure), _MODE_REMEDIES.get(mode, "docs/receive-modes.md"))
     granted = source.stats(0)
@@ -163,7 +164,7 @@ def _mode(config: Config) -> Finding:
 
 def _join(key: str, line: Line, device: str, config: Config) -> Iterator[Finding]:
     try:
-        granted = _core.Source([_settings(line)], {"spin": config.receive.spin}).stats(0)
+        granted = _core.Source([line_settings(line)], {"spin": config.receive.spin}).stats(0)
     except RuntimeError as failure:
         yield error(f"{key}.group", str(failure), "check interface, source and net.ipv4.igmp_max_memberships")
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon._finding import Finding, error, ok, warning
+from feedhandler.daemon._host_network import line_settings
 
 DEVICE = Path("/dev/onload")
 
@@ -55,10 +56,7 @@ def _preloaded() -> list[str]:
 def _accelerated(config: Config) -> Iterator[Finding]:
     settings = config.receive.model_dump()
     settings["onload"]["require"] = False
-    lines = [
-        _core.LineSettings(line.name, line.group, line.port, line.interface, line.source)
-        for line in config.line
-    ]
+    lines = [line_settings(line) for line in config.line]
     try:
         source = _core.Source(lines, settings)
     except RuntimeError as failure:

@@ -7,8 +7,8 @@ from pathlib import Path
 from feedhandler.config import Config
 from feedhandler.daemon._finding import Finding, error, ok, warning
 from feedhandler.daemon._kernel_files import ROOT, read
+from feedhandler.daemon._privileges import CAPABILITIES
 
-NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_IPC_LOCK": 14, "CAP_SYS_NICE": 23, "CAP_BPF": 39}
 NEEDED_BY_MODE = {"packet": ("CAP_NET_RAW",), "xdp": ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF")}
 """What a mode cannot do without. What DPDK needs depends on its device: it is opened, see _host_network."""
 
@@ -37,4 +37,4 @@ def look(config: Config, root: Path = ROOT) -> Iterator[Finding]:
 def has_capability(name: str, root: Path = ROOT) -> bool:
     """Tell whether this process may use it now."""
     found = re.search(r"CapEff:\s*([0-9a-f]+)", read(root, "proc/self/status") or "")
-    return found is not None and bool(int(found[1], 16) >> NUMBERS[name] & 1)
+    return found is not None and bool(int(found[1], 16) >> CAPABILITIES[name] & 1)

@@ -35,6 +35,12 @@ def read_cpus(root: Path, path: str) -> set[int]:
     return parse_cpus(read(root, path) or "")
 
 
+def process_names(root: Path) -> set[str]:
+    """Return the names of the processes that this user may see, cut to 15 characters by the kernel."""
+    names = (read(folder, "comm") for folder in (root / "proc").glob("[0-9]*"))
+    return {name for name in names if name}
+
+
 def node_of_cpu(root: Path, cpu: int) -> int | None:
     """Return the NUMA node of a CPU; None: the kernel does not say."""
     for node in sorted((root / "sys/devices/system/node").glob("node[0-9]*")):

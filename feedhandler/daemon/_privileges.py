@@ -16,9 +16,12 @@ CAPABILITIES = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_FOWNER": 3,
     "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
     "CAP_IPC_LOCK": 14,
+    "CAP_SYS_NICE": 23,
+    "CAP_BPF": 39,
 }
-"""Their numbers in linux/capability.h: those that are ever kept."""
+"""Numbers in linux/capability.h of those that are ever asked for or kept."""
 
 _OF_ROOT = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER")
 """The files of others, as root is used to: a journal that another user began, for one."""

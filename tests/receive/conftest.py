@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.multicast import Sender
+from tests.support.netns import Veth, inside, veth_pair
 from tests.support.wait import wait_for
 
 SO_TIMESTAMPING, RX_SOFTWARE, SOFTWARE = 37, 1 << 3, 1 << 4  # linux/net_tstamp.h
@@ -27,3 +29,19 @@ def kernel_stamps_packets() -> Iterator[None]:
 
         wait_for(stamped, "a packet with a time")
         yield
+
+
+@pytest.fixture(scope="module")
+def pair(request: pytest.FixtureRequest) -> Iterator[Veth]:
+    """Two namespaces for all tests of a module."""
+    with veth_pair(request.path.stem.removeprefix("test_")) as made:
+        yield made
+
+
+@pytest.fixture
+def sender(pair: Veth) -> Iterator[Sender]:
+    """Send from the sender's namespace."""
+    with inside(pair.sender):
+        made = Sender(pair.sender_address)
+    with made:
+        yield made

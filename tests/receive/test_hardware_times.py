@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.frames import multicast_address, packet
-from tests.support.netns import Veth, veth_pair
+from tests.support.netns import Veth
 from tests.support.receiver import Receiver, digest
 from tests.support.stamped_frames import StampedSender
 
@@ -19,13 +19,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "socket": {"mode": "socket"},
     "packet": {"mode": "packet"},
 }
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Veth]:
-    """Two namespaces for all tests here."""
-    with veth_pair("hwt") as made:
-        yield made
 
 
 @pytest.fixture

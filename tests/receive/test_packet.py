@@ -14,7 +14,7 @@ from feedhandler import _core
 from tests.support.daemon import COMMAND, environment
 from tests.support.frames import FrameSender, multicast_address, packet
 from tests.support.multicast import Sender
-from tests.support.netns import Veth, inside, veth_pair
+from tests.support.netns import Veth, inside
 from tests.support.receiver import Receiver, digest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
@@ -23,22 +23,6 @@ GROUP, PORT = "239.77.2.1", 30001
 SETTINGS = {"mode": "packet", "packet": {"ring_mib": 1}}
 FRAMES = (1 << 20) // 1600
 """Of a ring of 1 MiB at an MTU of 1500, each with 84 bytes for headers and tag, in steps of 64."""
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Veth]:
-    """Two namespaces for all tests here."""
-    with veth_pair("pkt") as made:
-        yield made
-
-
-@pytest.fixture
-def sender(pair: Veth) -> Iterator[Sender]:
-    """Send from the sender's namespace."""
-    with inside(pair.sender):
-        made = Sender(pair.sender_address)
-    with made:
-        yield made
 
 
 def receiver(pair: Veth, *prefix: str) -> Receiver:

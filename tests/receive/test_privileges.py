@@ -14,7 +14,7 @@ from tests.support.capabilities import NOBODY, mask, nobody_with, of_threads
 from tests.support.daemon import Daemon, write_config
 from tests.support.exchange import Exchange, Line, simulated_messages
 from tests.support.multicast import Sender
-from tests.support.netns import Veth, inside, veth_pair
+from tests.support.netns import Veth, inside
 from tests.support.receive_modes import MODES, XDP, Mode, Settings, as_toml
 from tests.support.receiver import Receiver
 from tests.support.wait import wait_for
@@ -26,13 +26,6 @@ HELPFUL = ("net_admin", "ipc_lock")
 """Without them most modes work worse."""
 USUAL_MEMLOCK = 8 << 20
 """Less than a daemon's memory, more than the smallest buffers."""
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Veth]:
-    """Two namespaces for all tests here."""
-    with veth_pair("priv") as made:
-        yield made
 
 
 @pytest.fixture

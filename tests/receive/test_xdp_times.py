@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from feedhandler import _core
 from tests.support.capabilities import nobody_with
 from tests.support.multicast import Sender
-from tests.support.netns import Veth, inside, veth_pair
+from tests.support.netns import Veth, inside
 from tests.support.receiver import Receiver
 from tests.support.wait import wait_for
 from tests.support.xdp import BTF, DRIVER_TIMES, TIME_FUNCTION
@@ -21,13 +20,6 @@ GROUP, PORT = "239.77.13.1", 30001
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
 needs_function = pytest.mark.skipif(not DRIVER_TIMES, reason="needs a kernel whose drivers can be asked")
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Veth]:
-    """Two namespaces for all tests here."""
-    with veth_pair("xdt") as made:
-        yield made
 
 
 def receiver(pair: Veth, *prefix: str, device: str = "", **xdp: Any) -> Receiver:
