@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,18 +84,18 @@ def apply_limits(directory: Path, limits: Limits, log: FilteringBoundLogger, com
         log.info("journal_segment_removed", segment=segment.path.name, reason="age" if too_old else "size")
 
 
-def compress(segment: Segment, stop: threading.Event) -> bool:
-    """Put `.pcap.zst` in the place of a finished segment; False when told to stop. Raises OSError."""
+def compress(segment: Segment, abandon: threading.Event) -> bool:
+    """Put `.pcap.zst` in the place of a finished segment; False when told to abandon it. Raises OSError."""
     unfinished = segment.path.with_name(segment.named(PACKED).name + UNFINISHED)
     compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL, write_checksum=True)
     try:
-        size = segment.path.stat().st_size
+        packed = compressor.compressobj(size=segment.path.stat().st_size)
         with segment.path.open("rb") as source, unfinished.open("wb") as out:
-            with compressor.stream_writer(out, size=size, closefd=False) as writer:
-                while chunk := source.read(CHUNK):
-                    if stop.is_set():
-                        return False
-                    writer.write(chunk)
+            while chunk := source.read(CHUNK):
+                if abandon.is_set():
+                    return False
+                out.write(packed.compress(chunk))
+            out.write(packed.flush())
             out.flush()
             os.fsync(out.fileno())
         unfinished.chmod(segment.path.stat().st_mode & 0o777)
@@ -117,6 +117,8 @@ class Archivist:
         self._packing, self._sync_s = packing, sync_s
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._abandon = threading.Event()
+        self._copying = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="archivist", daemon=True)
 
     def start(self) -> None:
@@ -128,9 +130,18 @@ class Archivist:
         """Say that there is something to do."""
         self._wake.set()
 
+    @contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """Keep the disk free of a half-made copy, which is made again after the next segment."""
+        self._abandon.set()
+        with self._copying:
+            self._abandon.clear()
+            yield
+
     def stop(self) -> None:
         """End soon; what is half compressed is thrown away and done at the next start."""
         self._stop.set()
+        self._abandon.set()
         self._wake.set()
         self._thread.join()
 
@@ -158,9 +169,12 @@ class Archivist:
         for segment in segments(self._directory):
             if self._stop.is_set():
                 return
-            with suppress(FileNotFoundError):
-                if segment.kind == PLAIN:
-                    compress(segment, self._stop)
+            if segment.kind != PLAIN:
+                continue
+            with suppress(FileNotFoundError), self._copying:
+                if not compress(segment, self._abandon) and not self._stop.is_set():
+                    self._log.info("journal_copy_abandoned", segment=segment.path.name)
+                    return
 
     def _sync(self) -> None:
         for segment in segments(self._directory)[-1:]:

@@ -1,5 +1,6 @@
 """The journal's loop: packets from shared memory into segments, until told to stop or the daemon is gone."""
 
+import errno
 import fcntl
 import os
 import time
@@ -22,6 +23,7 @@ DRAIN_S = 0.35  # the daemon waits half a second for its helpers
 LOCK_TIMEOUT_S = 10.0
 LOCK_LOOK_S = 0.01
 _DEAD = 255
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,20 @@ class JournalWriter:
         # Names must sort as the packets came, whatever the clock has done.
         self._last_ns = max(self._journal.waiting_ns, self._last_ns + 1)
         path = segment_path(settings.directory, self._channel, self._last_ns)
-        self._journal.open(str(path), settings.segment_bytes, round(settings.segment_s * 1e9))
+        try:
+            self._begin(path)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            with self._archivist.giving_way():  # packets go before copies
+                self._begin(path)
         self._open = path
         sync_directory(settings.directory)
+        self._archivist.segment_finished()  # not before: its copy could take the room of this segment
+
+    def _begin(self, path: Path) -> None:
+        settings = self._settings
+        self._journal.open(str(path), settings.segment_bytes, round(settings.segment_s * 1e9))
 
     def _close(self) -> None:
         if self._open is None:
@@ -145,13 +158,13 @@ class JournalWriter:
             self._open.rename(segment.named(PLAIN))
         self._open = None
         sync_directory(self._settings.directory)
-        self._archivist.segment_finished()
 
     def _close_if_old(self) -> None:
         """A segment is over after its time although nothing comes any more."""
         age_ns = time.time_ns() - self._journal.segment_first_ns
         if self._open and self._journal.segment_packets and age_ns > self._settings.segment_s * 1e9:
             self._close()
+            self._archivist.segment_finished()
 
     def _tell_lost(self) -> None:
         lost = self._journal.counters()["lost_packets"]

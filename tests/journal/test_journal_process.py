@@ -258,6 +258,33 @@ def test_no_room_for_compressing_is_a_warning_and_costs_no_packet(tmp_path: Path
     assert numbers(directory) == list(range(2 * per_segment + 10))
 
 
+def test_copy_in_the_making_gives_its_room_to_the_next_segment(tmp_path: Path, small_disk: Path) -> None:
+    """When only the half-made compressed copy stands in the way, it goes, and no packet is lost for it."""
+    channel, directory = Channel(tmp_path / "live", 1 << 23), small_disk / "journal"
+    directory.mkdir()
+    old = segment_path(directory, "live", 1).with_suffix("")
+    with old.open("wb") as file:
+        file.write(random.Random(1).randbytes(512 << 10))
+        file.truncate(16 << 30)  # a hole: nothing on the disk, seconds of work for the one who copies
+    space = os.statvfs(small_disk)
+    with (small_disk / "filler").open("wb") as file:
+        room = space.f_bavail * space.f_frsize - (1 << 20) - (256 << 10)  # for a segment, or for the copy
+        os.posix_fallocate(file.fileno(), 0, room)
+    with journal(channel, directory, "--segment-mib", "1") as process:
+        process.log_path = small_disk / "journal.log"
+        wait_for(lambda: [c for c in directory.glob("*.tmp") if c.stat().st_size > 400 << 10], "the copy")
+        put(channel, 0, 10)
+        wait_for(lambda: status(channel)["packets"] == 10, "the segment")
+        assert (status(channel)["state"], status(channel)["failures"]) == ("writing", 0)
+        [entry] = wait_for(lambda: process.log("journal_copy_abandoned"), "the entry in the log")
+        assert entry["segment"] == old.name
+        (small_disk / "filler").unlink()
+        assert process.stop() == 0
+        assert "Traceback" not in process.log_path.read_text()
+    assert old.exists()
+    assert not list(directory.glob("*.tmp"))
+
+
 def test_segment_that_is_written_is_reserved_on_disk_and_mapped(tmp_path: Path) -> None:
     """All its blocks are there before its packets are, and the process writes it through a mapping."""
     channel, directory = Channel(tmp_path / "live"), tmp_path / "journal"
