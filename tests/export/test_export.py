@@ -224,6 +224,32 @@ def test_modify_dialect_forgets_the_orders_of_a_cleared_book() -> None:
     assert out["size"].tolist() == [100, 100, 0, 30, 70, 70, 10]
 
 
+def test_times_that_the_journal_doubts_are_flagged(
+    run: Run, two_days: dict[str, list[bytes]], tmp_path: Path
+) -> None:
+    """F_BAD_TS_RECV on the records of exactly those packets; other captures' MACs say nothing of times."""
+    day, messages = next(iter(two_days.items()))
+    frames, doubted = [], set()
+    for number, (at, frame) in enumerate(day_of_packets(messages, b"SESSION01 ", MIDNIGHTS[day])):
+        packet, line = divmod(number, 2)  # the first copy of a packet brings its messages
+        told = [2, 2 | 4, 3, 3 | 4, 1, 1 | 4, 8 | 4, 0][packet % 8]  # 8: no kind that there is
+        mac = bytes([2, 0x46, 0x48, 0x4B if packet % 16 == 9 else 0x4A, told, 0])
+        if line == 0:
+            frame = frame[:6] + mac + frame[12:]
+            if told & 4 and told < 8 and packet % 16 != 9:
+                doubted.update(range(10 * packet + 1, 10 * packet + 11))
+        frames.append((at, frame))
+    path = segment_path(tmp_path, "live", frames[0][0])
+    (tmp_path / (path.name.removesuffix(".pcap.part") + PLAIN)).write_bytes(pcap(frames))
+    status, _, err = run("export", tmp_path, "-o", tmp_path / "out", "--schema", "mbo")
+    assert status == 0, err
+    [file] = (tmp_path / "out").rglob("*.mbo.dbn.zst")
+    records = np.frombuffer(records_of(file), DTYPES["mbo"])
+    flagged = records["flags"] & 8 != 0
+    assert 0 < flagged.sum() < len(records)
+    assert (flagged == np.isin(records["sequence"], sorted(doubted))).all()
+
+
 def test_symbols_are_the_only_ones_in_the_files(run: Run, journal: Path, tmp_path: Path) -> None:
     """All records of the symbol and of no other."""
     from pyarrow import parquet

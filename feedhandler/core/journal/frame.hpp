@@ -104,6 +104,11 @@ inline bool is_journal_frame(const std::uint8_t* data, std::size_t length) {
 }
 // Of a journal's frame: is it the reply of a re-request server?
 inline bool is_reply(const std::uint8_t* data) { return data[11] >= max_lines; }
+// The kind of its time, with its doubt.
+inline TimestampKind timestamp_kind(const std::uint8_t* data) {
+    const auto kind = static_cast<TimestampKind>(data[10]);
+    return data[10] <= static_cast<unsigned>(in_doubt(TimestampKind::hardware)) ? kind : TimestampKind::none;
+}
 
 // Is it a frame as put_frame writes it, every bit of it? (A checksum misses one fault in 65,535.)
 inline bool is_whole_frame(const std::uint8_t* record, const std::uint8_t* data, std::size_t length) {

@@ -59,7 +59,7 @@ class RecordReader {
         const auto udp = frame::parse_frame(frame::LinkType::ethernet, frame, length);
         if (udp.refusal != frame::Refusal::none) return;
         on_datagram(Datagram{udp.payload, static_cast<std::uint32_t>(udp.length), frame[11],
-                             static_cast<TimestampKind>(frame[10] & 3), ts_ns});
+                             timestamp_kind(frame), ts_ns});
     }
 
     std::vector<std::uint8_t> rest_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "message.hpp"
 #include "receive/file_bytes.hpp"
 
 namespace fh::replay {
@@ -19,6 +20,7 @@ struct InputPacket {
     const std::uint8_t* data;    // UDP payload; valid until the next call of next()
     std::uint32_t length;        // bytes
     std::uint16_t line;          // index of the group it came by
+    TimestampKind kind;          // of its time
     std::int64_t ts_ns;          // UTC
     const std::uint8_t* blocks;  // the message blocks, into the file: valid as long as the file
 };

@@ -52,7 +52,8 @@ class BinaryInput final : public Input {
         std::memcpy(packet_.get() + frame::mold_header_bytes, blocks, length - frame::mold_header_bytes);
         sequence_ += count;
         clock_ns_ = std::max(last_ns, clock_ns_ + wire_time_ns(length));
-        out = InputPacket{packet_.get(), static_cast<std::uint32_t>(length), 0, clock_ns_, blocks};
+        out = InputPacket{
+            packet_.get(), static_cast<std::uint32_t>(length), 0, TimestampKind::none, clock_ns_, blocks};
         return true;
     }
 

@@ -21,10 +21,17 @@ struct Group {
     bool operator==(const Group&) const = default;
 };
 
+inline bool is_of_journal(const receive::Frame& captured) {
+    return captured.link_type == static_cast<std::uint32_t>(frame::LinkType::ethernet) &&
+           journal::is_journal_frame(captured.data, captured.length);
+}
 // Of a journal, the reply of a re-request server.
 inline bool is_reply(const receive::Frame& captured) {
-    return captured.link_type == static_cast<std::uint32_t>(frame::LinkType::ethernet) &&
-           journal::is_journal_frame(captured.data, captured.length) && journal::is_reply(captured.data);
+    return is_of_journal(captured) && journal::is_reply(captured.data);
+}
+// Who captures elsewhere does not say how he takes the time.
+inline TimestampKind kind_of(const receive::Frame& captured) {
+    return is_of_journal(captured) ? journal::timestamp_kind(captured.data) : TimestampKind::kernel;
 }
 
 inline frame::UdpDatagram datagram_of(const receive::Frame& captured) {
@@ -50,8 +57,11 @@ class CaptureInput final : public Input {
             const auto line = std::find(groups_.begin(), groups_.end(), group) - groups_.begin();
             const bool reply = line == std::ssize(groups_) && replies_ && is_reply(frame);
             if (line == std::ssize(groups_) && !reply) continue;
-            out = InputPacket{udp.payload, static_cast<std::uint32_t>(udp.length),
-                              reply ? reply_line : static_cast<std::uint16_t>(line), frame.ts_ns,
+            out = InputPacket{udp.payload,
+                              static_cast<std::uint32_t>(udp.length),
+                              reply ? reply_line : static_cast<std::uint16_t>(line),
+                              kind_of(frame),
+                              frame.ts_ns,
                               udp.payload + std::min<std::size_t>(udp.length, frame::mold_header_bytes)};
             return true;
         }

@@ -35,7 +35,7 @@ struct RunnerSettings {
     double drop_rewind = 0;        // probability for a request, and for a reply
     std::uint64_t attempts = 100;  // how often a request is sent before its messages are given up
     std::uint64_t seed = 0;
-    TimestampKind timestamp_kind = TimestampKind::kernel;
+    TimestampKind timestamp_kind = TimestampKind::kernel;  // of what the exchange itself sends
 };
 
 class Runner {
@@ -135,8 +135,7 @@ class Runner {
             return;
         }
         note_sent();
-        const Datagram datagram{packet_.data, packet_.length, packet_.line, settings_.timestamp_kind,
-                                packet_.ts_ns};
+        const Datagram datagram{packet_.data, packet_.length, packet_.line, packet_.kind, packet_.ts_ns};
         if (!settings_.copy_to_all) {
             offer(datagram);
             return;
