@@ -1,5 +1,6 @@
 """Finished segments: compressed, and removed when they are too many or too old; beside the writing."""
 
+import errno
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from feedhandler.journal.segments import CHUNK, PACKED, PART, PLAIN, Segment, extent, segments
 
 UNFINISHED = ".tmp"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _COMPRESSION_LEVEL = 3
 _NICE = 10
 
@@ -159,8 +161,13 @@ class Archivist:
     def _attempt(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except OSError as error:  # the disk is full, or worse: the next segment's opening will tell
-            self._log.warning("journal_archive_failed", file=error.filename, reason=error.strerror)
+        except OSError as error:
+            self._tell(error, self._directory)
+
+    def _tell(self, error: OSError, path: Path) -> None:
+        """The disk is full, or worse: the next segment's opening will tell."""
+        file = str(error.filename or path)
+        self._log.warning("journal_archive_failed", file=file, reason=error.strerror)
 
     def _tidy(self) -> None:
         apply_limits(self._directory, self._limits, self._log)
@@ -169,12 +176,25 @@ class Archivist:
         for segment in segments(self._directory):
             if self._stop.is_set():
                 return
-            if segment.kind != PLAIN:
-                continue
-            with suppress(FileNotFoundError), self._copying:
-                if not compress(segment, self._abandon) and not self._stop.is_set():
-                    self._log.info("journal_copy_abandoned", segment=segment.path.name)
-                    return
+            if segment.kind == PLAIN and not self._pack(segment):
+                return
+
+    def _pack(self, segment: Segment) -> bool:
+        """Return False when what comes behind it has to wait for the next look."""
+        try:
+            with self._copying:
+                whole = compress(segment, self._abandon)
+        except FileNotFoundError:  # removed meanwhile
+            return True
+        except zstandard.ZstdError as error:
+            self._log.warning("journal_archive_failed", file=str(segment.path), reason=str(error))
+            return True
+        except OSError as error:
+            self._tell(error, segment.path)
+            return error.errno not in NO_SPACE
+        if not whole and not self._stop.is_set():
+            self._log.info("journal_copy_abandoned", segment=segment.path.name)
+        return whole
 
     def _sync(self) -> None:
         for segment in segments(self._directory)[-1:]:

@@ -1,6 +1,5 @@
 """The journal's loop: packets from shared memory into segments, until told to stop or the daemon is gone."""
 
-import errno
 import fcntl
 import os
 import time
@@ -13,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from feedhandler import _core
 from feedhandler.errors import RunError
-from feedhandler.journal.archive import Archivist, Limits, apply_limits, repair, sync_directory
+from feedhandler.journal.archive import NO_SPACE, Archivist, Limits, apply_limits, repair, sync_directory
 from feedhandler.journal.segments import PLAIN, parse, segment_path, segments
 from feedhandler.stop import Stop
 
@@ -23,7 +22,6 @@ DRAIN_S = 0.35  # the daemon waits half a second for its helpers
 LOCK_TIMEOUT_S = 10.0
 LOCK_LOOK_S = 0.01
 _DEAD = 255
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class JournalWriter:
         try:
             self._begin(path)
         except OSError as error:
-            if error.errno not in _NO_SPACE:
+            if error.errno not in NO_SPACE:
                 raise
             with self._archivist.giving_way():  # packets go before copies
                 self._begin(path)

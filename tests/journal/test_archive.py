@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import zstandard
 
 from feedhandler.journal import archive
 from feedhandler.journal.archive import Archivist, Limits, apply_limits
@@ -53,3 +54,27 @@ def test_a_disk_that_fails_is_told_once_a_look_and_not_without_end(tmp_path: Pat
             archivist.stop()
     assert {entry["event"] for entry in entries} == {"journal_archive_failed"}
     assert len(entries) <= 4
+
+
+def test_segment_that_cannot_be_compressed_keeps_no_other_from_it(tmp_path: Path) -> None:
+    """One that is longer than it says, and one that cannot be read: a warning each, the next one is done."""
+    lying, unreadable, good = finished(tmp_path, 3)
+    lying.unlink()
+    lying.symlink_to("/proc/cpuinfo")  # of length 0, it says
+    unreadable.unlink()
+    unreadable.mkdir()
+    with structlog.testing.capture_logs() as entries:
+        archivist = Archivist(tmp_path, Limits(), structlog.get_logger(), packing=True, sync_s=3600.0)
+        archivist.start()
+        try:
+            packed = good.with_name(good.name.replace(PLAIN, PACKED))
+            wait_for(packed.exists, "the copy", timeout_s=5)
+            wait_for(lambda: not good.exists(), "the removal", timeout_s=5)
+        finally:
+            archivist.stop()
+    assert zstandard.decompress(packed.read_bytes()) == bytes(1000)
+    assert [(e["event"], e["file"]) for e in entries] == [
+        ("journal_archive_failed", str(path)) for path in (lying, unreadable)
+    ]
+    assert [e["reason"] for e in entries][1] == "Is a directory"
+    assert not list(tmp_path.glob("*.tmp"))
