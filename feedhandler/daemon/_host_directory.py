@@ -17,7 +17,7 @@ IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
 def look(config: Config, directory: Path) -> Iterator[Finding]:
     """Yield whether the channel's folder can be made, and whether its memory fits there."""
     existing = directory
-    while not existing.exists():
+    while not os.access(existing, os.F_OK):  # also below a directory that must not be looked into
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         remedy = "choose another by --runtime-dir or $FEEDHANDLER_RUNTIME_DIR, or let systemd make it"

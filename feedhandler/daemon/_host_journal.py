@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +30,9 @@ def look(config: Config) -> Iterator[Finding]:
     if not journal.directory:
         return
     directory = existing = Path(journal.directory).absolute()
-    while not existing.exists():
+    while not os.access(existing, os.F_OK):  # also below a directory that must not be looked into
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir() or not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         text = f"{directory} cannot be made or written by this user: nothing is journaled, the feed runs"
         yield error(KEY, text, "make it and give it to the daemon's user (StateDirectory= in the unit)")
         return
@@ -68,7 +69,7 @@ def _kind(system: FileSystem) -> Iterator[Finding]:
 def _space(journal: Journal, directory: Path, existing: Path) -> Iterator[Finding]:
     space = os.statvfs(existing)
     free = space.f_bavail * space.f_frsize
-    held = sum(s.path.stat().st_size for s in segments(directory)) if directory.is_dir() else 0
+    held = _size(directory) if directory.is_dir() else 0
     room = f"{_gib(free)} free, {_gib(held)} of segments there"
     key, limit = "journal.retain_gib", round(journal.retain_gib * (1 << 30))
     segment = journal.segment_mib << 20
@@ -83,6 +84,15 @@ def _space(journal: Journal, directory: Path, existing: Path) -> Iterator[Findin
         yield warning(key, text, f"retain_gib = {_fitting(free + held)}, or a larger disk")
     else:
         yield ok(key, f"{room}; at most {journal.retain_gib:g} GiB are kept")
+
+
+def _size(directory: Path) -> int:
+    """Return the bytes of all segments; the journal may be compressing and removing them meanwhile."""
+    size = 0
+    for segment in segments(directory):
+        with suppress(FileNotFoundError):
+            size += segment.path.stat().st_size
+    return size
 
 
 def _gib(size: int) -> str:

@@ -1,8 +1,6 @@
 """The network side of `feedhandler check`: interfaces, groups, buffers, ports. Joins for a moment only."""
 
-import array
 import fcntl
-import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from feedhandler import _core
 from feedhandler.config import Config, Line
+from feedhandler.daemon._devices import address_of, device_names, device_of
 from feedhandler.daemon._finding import Finding, error, ok, warning
 
 WANTED_BUFFER = 64 << 20
@@ -21,7 +20,7 @@ _MODE_REMEDIES = {
 }
 """By receive mode, when its sources cannot be opened."""
 
-_SIOCGIFCONF, _SIOCGIFFLAGS = 0x8912, 0x8913
+_SIOCGIFFLAGS = 0x8913
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 
 
@@ -56,66 +55,6 @@ def _ioctl(device: str, request: int) -> bytes | None:
             return fcntl.ioctl(any_socket, request, struct.pack("16s16x8x", device.encode()))
         except OSError:
             return None
-
-
-def is_here(interface: str) -> bool:
-    """Tell whether this machine has the device or address; asks only what a sandboxed service may."""
-    try:
-        socket.if_nametoindex(interface)
-    except OSError:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((str(ipaddress.IPv4Address(interface)), 0))
-            except (OSError, ValueError):
-                return False
-    return True
-
-
-def device_names() -> str:
-    """Return the devices of this machine, as a list for people."""
-    return ", ".join(name for _, name in socket.if_nameindex())
-
-
-def device_of(interface: str) -> str | None:
-    """Return the name of the device meant by a name or by one of its addresses; None: there is none here.
-
-    Asks only what a sandboxed service may.
-    """
-    if own := _own_name(interface):
-        return own
-    if found := _addresses().get(interface):
-        return _own_name(found)
-    try:
-        is_loopback = ipaddress.IPv4Address(interface).is_loopback
-    except ValueError:  # a device's name may begin with a digit too
-        return None
-    return _own_name("lo") if is_loopback else None
-
-
-def _own_name(name: str) -> str | None:
-    """Return the device's own name: an address may have a label ("eth0:1"), a device further names."""
-    try:
-        return socket.if_indextoname(socket.if_nametoindex(name))
-    except OSError:
-        return None
-
-
-def _addresses() -> dict[str, str]:
-    """Return the devices by their IPv4 addresses, also those that a device has beside its first one."""
-    entry, room = struct.Struct("16s4x4s16x"), 64
-    while True:
-        buffer = array.array("B", bytes(room * entry.size))
-        address, size = buffer.buffer_info()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            reply = fcntl.ioctl(any_socket, _SIOCGIFCONF, struct.pack("iP", size, address))
-        used = struct.unpack("iP", reply)[0]
-        if used < size:
-            break
-        room *= 2
-    return {
-        socket.inet_ntoa(ip): name.partition(b"\0")[0].decode()
-        for name, ip in entry.iter_unpack(buffer.tobytes()[:used])
-    }
 
 
 def _line(key: str, line: Line, device: str | None, config: Config) -> Iterator[Finding]:
@@ -209,7 +148,7 @@ def _server(key: str, host: str, port: int) -> Finding:
 
 
 def _port(key: str, host: str, port: int, consequence: str) -> Finding:
-    address = "0.0.0.0" if host == "*" else host  # noqa: S104  as the user configured it
+    address = "0.0.0.0" if host == "*" else address_of(host) or host  # noqa: S104  as the user configured it
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -163,6 +163,8 @@ class Archivist:
             work()
         except OSError as error:
             self._tell(error, self._directory)
+        except Exception:  # noqa: BLE001  whatever it was: this thread goes on, and somebody hears of it
+            self._log.exception("journal_archive_failed", file=str(self._directory))
 
     def _tell(self, error: OSError, path: Path) -> None:
         """The disk is full, or worse: the next segment's opening will tell."""

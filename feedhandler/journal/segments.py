@@ -55,7 +55,14 @@ def segment_path(directory: Path, channel: str, start_ns: int) -> Path:
 def parse(path: Path) -> Segment | None:
     """Return the segment that the name tells of; None for any other file."""
     found = _NAME.fullmatch(path.name)
-    return Segment(path, found["channel"], found["start"], found["kind"]) if found else None
+    if found is None:
+        return None
+    segment = Segment(path, found["channel"], found["start"], found["kind"])
+    try:
+        _ = segment.start_ns
+    except ValueError:  # no time of this calendar
+        return None
+    return segment
 
 
 def segments(directory: Path) -> list[Segment]:

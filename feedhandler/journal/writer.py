@@ -59,6 +59,8 @@ def locked(directory: Path, stop: Stop, timeout_s: float = LOCK_TIMEOUT_S) -> It
                     raise RunError(f'journal.directory: "{directory}": another journal writes here') from None
                 if stop.wait(LOCK_LOOK_S):
                     raise RunError("stopped before it began") from None
+            except OSError as error:  # no locks on this file system
+                raise RunError(f'journal.directory: "{directory}": {error.strerror}') from error
         yield
     finally:
         os.close(descriptor)
@@ -99,6 +101,9 @@ class JournalWriter:
             reason = error.strerror or str(error)
             self._log.error("journal_stopped", reason=reason, file=error.filename, **journal.counters())
             raise RunError(f'journal.directory: "{self._settings.directory}": {reason}') from error
+        except Exception:
+            journal.set_state("failed")
+            raise
         journal.set_state("stopped")
         self._tell_lost()
         self._log.info("journal_ended", **journal.counters())

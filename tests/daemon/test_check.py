@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from feedhandler.config import Config
 from feedhandler.daemon._clock import UNKNOWN_NS, Health
+from feedhandler.daemon._devices import device_names, device_of, is_here
 from feedhandler.daemon._hardware_clock import Reading
 from feedhandler.daemon._host_clock import (
     disciplines,
@@ -20,8 +22,8 @@ from feedhandler.daemon._host_clock import (
     judge_system,
 )
 from feedhandler.daemon._host_journal import file_system
-from feedhandler.daemon._host_network import device_of, is_here
 from feedhandler.daemon._kernel_files import parse_cpus
+from feedhandler.journal.segments import segment_path
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import free_port
 
@@ -176,6 +178,33 @@ def test_journal_directory_that_cannot_be_written_is_an_error(tmp_path: Path) ->
     assert findings(done)["journal.directory"]["remedy"]
 
 
+def test_journal_directory_that_may_not_be_looked_into_is_an_error() -> None:
+    """As /var/lib/private is to others: named among the findings, which all the others are told with."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to run as another user")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "private").mkdir(mode=0o700)
+        text = journal_config(folder / "private" / "xnas")
+        done = check(folder, "--json", text=text, prefix=["setpriv", "--reuid=65534", "--clear-groups"])
+    found = findings(done)
+    assert found["journal.directory"]["status"] == "error"
+    assert found["journal.directory"]["text"].startswith(f"{folder}/private/xnas cannot be made or written")
+    assert found["line[0].group"]["status"] == "ok"
+
+
+def test_segment_that_is_gone_meanwhile_is_not_counted(tmp_path: Path) -> None:
+    """The journal compresses and removes while the check looks."""
+    segment_path(tmp_path, "checked", 1).with_suffix("").symlink_to("nowhere")
+    segment_path(tmp_path, "checked", 2).with_suffix("").write_bytes(bytes(2 << 20))
+    text = journal_config(tmp_path, segment_mib=1, retain_gib=0.004)
+    assert (
+        "2 MiB of segments there"
+        in findings(check(tmp_path, "--json", text=text))["journal.retain_gib"]["text"]
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "key", "status", "text"),
     [
@@ -246,6 +275,18 @@ def test_device_is_found_by_name_and_by_address(interface: str, device: str | No
     """An address names the device that has it."""
     assert device_of(interface) == device
     assert is_here(interface) == (device is not None)
+
+
+def test_all_devices_are_named() -> None:
+    """As netlink tells them, which a service may not be allowed to ask."""
+    assert set(device_names().split(", ")) == {name for _, name in socket.if_nameindex()}
+
+
+def test_zeromq_endpoint_may_name_a_device(tmp_path: Path) -> None:
+    """As libzmq takes it: the device's first address."""
+    text = CONFIG.format(port=free_port()) + f'[publish.zmq]\nendpoint = "tcp://lo:{free_port()}"\n'
+    finding = findings(check(tmp_path, "--json", text=text))["publish.zmq.endpoint"]
+    assert finding["status"] == "ok", finding
 
 
 @pytest.mark.parametrize(

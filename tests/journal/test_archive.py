@@ -1,14 +1,20 @@
 """The thread that tidies a journal, beside the writing one and a disk that fails."""
 
+import errno
+import fcntl
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 import zstandard
 
+from feedhandler.errors import RunError
 from feedhandler.journal import archive
 from feedhandler.journal.archive import Archivist, Limits, apply_limits
 from feedhandler.journal.segments import PACKED, PLAIN, parse, segment_path, segments
+from feedhandler.journal.writer import locked
 from tests.support.wait import wait_for
 
 HOUR_NS = 3_600_000_000_000
@@ -54,6 +60,31 @@ def test_a_disk_that_fails_is_told_once_a_look_and_not_without_end(tmp_path: Pat
             archivist.stop()
     assert {entry["event"] for entry in entries} == {"journal_archive_failed"}
     assert len(entries) <= 4
+
+
+def test_file_named_after_no_time_of_the_calendar_is_no_segment(tmp_path: Path) -> None:
+    """Month 13, day 32: somebody else's file. The limits are kept all the same."""
+    stray = tmp_path / "live-20261332T000000.000000000Z.pcap"
+    stray.write_bytes(b"")
+    [old] = finished(tmp_path, 1)
+    apply_limits(tmp_path, Limits(age_s=3600), structlog.get_logger())
+    assert (stray.exists(), old.exists()) == (True, False)
+
+
+def test_file_system_without_locks_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal cannot know that it is alone."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(RunError, match="No locks available"),
+        locked(tmp_path, threading.Event()),
+    ):
+        pass
 
 
 def test_segment_that_cannot_be_compressed_keeps_no_other_from_it(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ exchange.next = first
 exchange.send(count)
 exchange.close()
 """
+JOIN = """
+from feedhandler.publish import ZmqSubscriber
+images = "tcp://127.0.0.1:26702"
+with ZmqSubscriber("tcp://127.0.0.1:26701", "zeromq", snapshot_endpoint=images) as subscriber:
+    subscriber.join(timeout_s=20)
+    print(subscriber.state.name)
+"""
 
 
 @pytest.fixture
@@ -226,16 +233,42 @@ def test_clean_stop_is_quick_and_leaves_no_runtime_folder(machine: Machine, unit
     assert machine.run("ls", "/run/feedhandler") == ""
 
 
-def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            CONFIG.format(port=0),
+            "/etc/feedhandler/wrong.toml: line[0].port: 0 is not a port (1 to 65535)",
+        ),
+        (
+            CONFIG.format(port=26477).replace("[receive]", 'interface = "eth77"\n[receive]'),
+            '/etc/feedhandler/wrong.toml: line[0].interface: "eth77" is no device or address of this machine',
+        ),
+    ],
+)
+def test_wrong_configuration_is_not_tried_again(machine: Machine, config: str, line: str) -> None:
     """Exit status 2 is final: no restart, and the journal has the line that names the key."""
     name = "feedhandler@wrong.service"
-    machine.write("/etc/feedhandler/wrong.toml", CONFIG.format(port=0))
+    machine.write("/etc/feedhandler/wrong.toml", config)
     machine.run("systemctl", "start", name, check=False)
     assert machine.show(name, "ExecMainStatus") == "2"
     assert (machine.show(name, "ActiveState"), machine.show(name, "NRestarts")) == ("failed", "0")
-    line = "/etc/feedhandler/wrong.toml: line[0].port: 0 is not a port (1 to 65535)"
     assert line in machine.run("journalctl", "-u", name, "-o", "cat")
     machine.run("systemctl", "reset-failed", name)
+
+
+def test_zeromq_publishes_from_within_the_sandbox(machine: Machine) -> None:
+    """By address and by device; libzmq asks netlink for the devices before it listens."""
+    name = "feedhandler@zeromq.service"
+    zmq = '[publish.zmq]\nendpoint = "tcp://127.0.0.1:26701"\nsnapshot_endpoint = "tcp://lo:26702"\n'
+    machine.write("/etc/feedhandler/zeromq.toml", CONFIG.format(port=26479) + zmq)
+    machine.run("systemctl", "start", name)
+    try:
+        assert machine.run("/opt/feedhandler/bin/python", "-", text=JOIN).strip() == "STARTING"
+        assert "helper died" not in machine.run("journalctl", "-u", name, "-o", "cat")
+    finally:
+        machine.run("systemctl", "stop", name)
+        machine.run("systemctl", "reset-failed", name, check=False)
 
 
 def test_two_instances_live_side_by_side(machine: Machine, unit: str) -> None:
