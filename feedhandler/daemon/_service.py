@@ -37,6 +37,7 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     """
     log = open_log(config.channel.name)
     launch(config, log)
+    stop = StopSignal()  # before anything is opened that only an orderly end closes, as DPDK's devices are
     directory = runtime_dir(runtime_dir_option).absolute() / config.channel.name
     restart = Restart(config, directory, log)
     check_host(config)
@@ -44,13 +45,15 @@ def run(config: Config, runtime_dir_option: Path | None = None) -> None:
     held = hold_idle_latency(config)  # noqa: F841  until the process ends
     make_way(config.receive.cpu, usable)
     feed = make_feed(config, directory, restart=restart.possible)
-    stop = StopSignal()
     _log_granted(log, feed, config)
     _log_libraries(log, feed)
     _ask_for_hardware_timestamps(log, config)
     clock = ClockWatch(config, feed, log)
     clock.tick()
-    feed.start()
+    try:
+        feed.start()
+    except RuntimeError as error:
+        raise RunError(str(error)) from error
     spread(config.receive.cpu, usable)
     drop_privileges(log, feed, config)
     restart.begin(feed)

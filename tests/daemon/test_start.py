@@ -3,12 +3,13 @@
 import datetime
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from feedhandler.exchange_time import midnight_ns
-from tests.support.daemon import COMMAND, environment, running, write_config
+from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
 from tests.support.exchange import Line
 from tests.support.multicast import free_port
 
@@ -69,12 +70,62 @@ def test_runtime_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("file", "sizes"),
+    [
+        ("ring", {"PUBLISH__RING_MIB": "64"}),
+        ("books", {"PUBLISH__RING_MIB": "16"}),
+        ("packets", {"PUBLISH__RING_MIB": "1", "JOURNAL__RING_MIB": "64", "JOURNAL__DIRECTORY": "/tmp"}),
+    ],
+)
+def test_start_without_room_leaves_nothing_behind(tmp_path: Path, file: str, sizes: dict[str, str]) -> None:
+    """What it has made already would keep the room from other channels, and from its own next start."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    memory = tmp_path / "run"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=56m", "tmpfs", str(memory)], check=True)
+    try:
+        done = run(tmp_path, **{f"FEEDHANDLER__{key}": value for key, value in sizes.items()})
+        assert done.returncode == 1
+        assert f"{file}.new: no space for" in done.stderr
+        assert not list(memory.rglob("*.new"))
+    finally:
+        subprocess.run(["umount", str(memory)], check=True)
+
+
+@pytest.mark.parametrize(
     ("day", "utc"), [("2026-01-05", "2026-01-05T05:00:00+00:00"), ("2026-07-06", "2026-07-06T04:00:00+00:00")]
 )
 def test_midnight_is_the_exchanges_in_winter_and_summer(day: str, utc: str) -> None:
     """Messages count nanoseconds from midnight in New York."""
     expected = datetime.datetime.fromisoformat(utc).timestamp()
     assert midnight_ns(datetime.date.fromisoformat(day)) == expected * 1_000_000_000
+
+
+STOPPED_EARLY = """
+import os, signal
+from feedhandler.daemon import _service
+make_feed = _service.make_feed
+def interrupted(*arguments, **options):
+    feed = make_feed(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return feed
+_service.make_feed = interrupted
+from feedhandler.cli import main
+main()
+"""
+
+
+def test_told_to_stop_while_it_starts_it_ends_in_order(tmp_path: Path) -> None:
+    """Devices that were opened are closed, the channel is gone: exit status 0."""
+    lines = [Line("A", f"239.199.{os.getpid() % 250}.3", free_port())]
+    command = [sys.executable, "-c", STOPPED_EARLY]
+    daemon = Daemon(write_config(tmp_path, lines), tmp_path / "run", command=command)
+    try:
+        assert daemon.process.wait(20) == 0
+        assert [entry["event"] for entry in daemon.log()][-1] == "stopped"
+    finally:
+        daemon.close()
 
 
 def test_daemon_needs_no_numpy(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_frozen_receive_thread_is_stale_unvouched_and_left_behind(world: World, 
         assert daemon.notifications().count("WATCHDOG=1") == before
         started = time.monotonic()
         assert daemon.stop(signal.SIGTERM) == 1
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5  # TimeoutStopSec of the unit, which would kill it
         assert consumer.state == FeedState.DEAD
         assert any("hangs" in entry["event"] for entry in daemon.log())
 

@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <bit>
-#include <cstdio>
 #include <new>
 #include <string>
 
 #include "journal/page.hpp"
 #include "publish/mapping.hpp"
+#include "publish/new_files.hpp"
 #include "publish/packet_ring.hpp"
 
 namespace fh::journal {
@@ -19,10 +19,10 @@ class JournalFiles {
     // Throws ChannelError. The files are new and not in their places until publish().
     JournalFiles(const std::string& directory, std::uint64_t ring_bytes, std::uint64_t epoch,
                  const publish::PacketOrigins& origins)
-        : directory_(directory),
-          packets_(publish::Mapping::create(directory + "/packets.new",
+        : files_(directory, {"packets", "journal"}),
+          packets_(publish::Mapping::create(files_.made("packets"),
                                             publish::packets_file_size(checked(ring_bytes)), 0640)),
-          page_(publish::Mapping::create(directory + "/journal.new", sizeof(JournalPage), 0640)),
+          page_(publish::Mapping::create(files_.made("journal"), sizeof(JournalPage), 0640)),
           ring_(packets_.data(), ring_bytes, epoch, origins) {
         auto* page = new (page_.data()) JournalPage{};
         page->epoch = epoch;
@@ -30,20 +30,9 @@ class JournalFiles {
     }
     JournalFiles(const JournalFiles&) = delete;
     JournalFiles& operator=(const JournalFiles&) = delete;
-    ~JournalFiles() {
-        if (published_) return;
-        for (const char* name : {"/packets.new", "/journal.new"}) ::unlink((directory_ + name).c_str());
-    }
 
     // Puts both in place of those of an earlier start.
-    void publish() {
-        for (const char* name : {"/packets", "/journal"}) {
-            const std::string path = directory_ + name;
-            if (::rename((path + ".new").c_str(), path.c_str()) != 0)
-                publish::fail(path, "cannot rename into place");
-        }
-        published_ = true;
-    }
+    void publish() { files_.put_in_place(); }
 
     // Of a channel without a journal: what an earlier start left would mislead.
     static void remove(const std::string& directory) {
@@ -61,11 +50,10 @@ class JournalFiles {
         return ring_bytes;
     }
 
-    std::string directory_;
+    publish::NewFiles files_;
     publish::Mapping packets_;
     publish::Mapping page_;
     publish::PacketRingWriter ring_;
-    bool published_ = false;
 };
 
 }  // namespace fh::journal

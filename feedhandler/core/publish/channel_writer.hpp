@@ -26,6 +26,7 @@
 #include "counters.hpp"
 #include "layout.hpp"
 #include "mapping.hpp"
+#include "new_files.hpp"
 #include "ring_writer.hpp"
 #include "words.hpp"
 
@@ -52,10 +53,12 @@ class ChannelWriter {
     explicit ChannelWriter(const ChannelSettings& settings)
         : directory_(settings.directory),
           lock_(take_folder(settings)),
-          channel_(Mapping::create(directory_ + "/channel.new", sizeof(ChannelPage), 0640)),
+          // the channel last: it names the epoch
+          files_(directory_, {"ring", "books", "channel"}),
+          channel_(Mapping::create(files_.made("channel"), sizeof(ChannelPage), 0640)),
           ring_file_(
-              Mapping::create(directory_ + "/ring.new", ring_file_size(checked(settings.ring_bytes)), 0640)),
-          books_(Mapping::create(directory_ + "/books.new", settings.books_bytes, 0640)),
+              Mapping::create(files_.made("ring"), ring_file_size(checked(settings.ring_bytes)), 0640)),
+          books_(Mapping::create(files_.made("books"), settings.books_bytes, 0640)),
           page_(new (channel_.data()) ChannelPage{}),
           ring_(ring_file_.data(), settings.ring_bytes, settings.epoch, settings.schema_mask) {
         fill(settings);
@@ -65,9 +68,6 @@ class ChannelWriter {
     ChannelWriter& operator=(const ChannelWriter&) = delete;
 
     ~ChannelWriter() {
-        if (!visible_)
-            for (const char* name : {"/channel.new", "/ring.new", "/books.new"})
-                ::unlink((directory_ + name).c_str());
         if (owned_) abandon();
     }
 
@@ -79,11 +79,7 @@ class ChannelWriter {
             fail(directory_, "cannot take the owner's mutex", error);
         owned_ = true;
         heartbeat(monotonic_ns);
-        for (const char* name : {"/ring", "/books", "/channel"}) {  // the channel last: it names the epoch
-            const std::string path = directory_ + name;
-            if (::rename((path + ".new").c_str(), path.c_str()) != 0) fail(path, "cannot rename into place");
-        }
-        visible_ = true;
+        files_.put_in_place();
     }
 
     // On the same thread, at a clean stop: readers see DEAD.
@@ -187,7 +183,7 @@ class ChannelWriter {
     }
 
     void fill(const ChannelSettings& settings) {
-        if (!try_lock(channel_.fd(), F_WRLCK)) fail(directory_ + "/channel.new", "cannot lock");
+        if (!try_lock(channel_.fd(), F_WRLCK)) fail(files_.made("channel"), "cannot lock");
         page_->version = layout_version;
         page_->line_count = static_cast<std::uint32_t>(std::min(settings.lines.size(), max_lines));
         page_->epoch = settings.epoch;
@@ -238,12 +234,12 @@ class ChannelWriter {
 
     std::string directory_;
     FileDescriptor lock_;
+    NewFiles files_;
     Mapping channel_;
     Mapping ring_file_;
     Mapping books_;
     ChannelPage* page_;
     RingWriter ring_;
-    bool visible_ = false;
     bool owned_ = false;
 };
 
