@@ -670,6 +670,16 @@ def read_control(control: bytes) -> tuple[int, int, int | None]:
     (number of the kind, ts_recv_ns, drops or None) out of a datagram's control messages.
     """
 
+class DeviceClock:
+    def __init__(self) -> None: ...
+
+    def compare(self, ticks: int, monotonic_ns: int, realtime_ns: int) -> None: ...
+
+    @property
+    def known(self) -> bool: ...
+
+    def utc_ns(self, ticks: int) -> int: ...
+
 def receive_time(kind: int, ts_recv_ns: int, now_ns: int, *, system_trusted: bool, hardware_trusted: bool, hardware_lead_ns: int = 0, feed_error_ns: int = 0) -> tuple[int, bool]:
     """
     (ts_recv_ns in UTC, whether it is not to be trusted) of a time of that kind.

@@ -227,17 +227,26 @@ def test_modify_dialect_forgets_the_orders_of_a_cleared_book() -> None:
 def test_times_that_the_journal_doubts_are_flagged(
     run: Run, two_days: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
-    """F_BAD_TS_RECV on the records of exactly those packets; other captures' MACs say nothing of times."""
+    """F_BAD_TS_RECV on the records of exactly those packets; other captures' MACs say nothing of times.
+
+    What a re-request server gave, on the messages of the hole that it filled.
+    """
     day, messages = next(iter(two_days.items()))
-    frames, doubted = [], set()
+    frames, doubted, replies = [], set(), (35, 44)
     for number, (at, frame) in enumerate(day_of_packets(messages, b"SESSION01 ", MIDNIGHTS[day])):
         packet, line = divmod(number, 2)  # the first copy of a packet brings its messages
         told = [2, 2 | 4, 3, 3 | 4, 1, 1 | 4, 8 | 4, 0][packet % 8]  # 8: no kind that there is
         mac = bytes([2, 0x46, 0x48, 0x4B if packet % 16 == 9 else 0x4A, told, 0])
         if line == 0:
-            frame = frame[:6] + mac + frame[12:]
             if told & 4 and told < 8 and packet % 16 != 9:
                 doubted.update(range(10 * packet + 1, 10 * packet + 11))
+            if packet in replies:  # from server 0, to nobody
+                ip = frame[14:30] + bytes(4) + frame[34:36] + bytes(2) + frame[38:]
+                frame = bytes(6) + mac[:5] + b"\x08" + frame[12:14] + ip
+            else:
+                frame = frame[:6] + mac + frame[12:]
+        elif packet in replies:  # lost on both lines
+            continue
         frames.append((at, frame))
     path = segment_path(tmp_path, "live", frames[0][0])
     (tmp_path / (path.name.removesuffix(".pcap.part") + PLAIN)).write_bytes(pcap(frames))

@@ -71,3 +71,21 @@ def test_packets_without_one_have_the_kernels(pair: Veth, sender: StampedSender,
                     assert answer["times"] == [before_ns + TAI_NS]
                 else:
                     assert before_ns <= answer["times"][0] <= after_ns
+
+
+@pytest.mark.parametrize("hardware_ns", [5_000_000_000, 4_294_967_295_999_999_999])
+@pytest.mark.parametrize(("mode", "kind"), [("socket", "kernel"), ("packet", "none")])
+def test_time_of_a_clock_that_was_never_set_is_not_taken(
+    pair: Veth, sender: StampedSender, mode: str, kind: str, hardware_ns: int
+) -> None:
+    """Seconds since the card was switched on, or what its memory held: the kernel's time instead.
+
+    A ring has one time a packet: there nobody has stamped it, and the receive thread does.
+    """
+    with receiver(pair, SETTINGS[mode]) as running:
+        before_ns = time.time_ns()
+        send(sender, b"early", hardware_ns)
+        answer = running.until((0, b"early"))
+    assert answer["kinds"] == [kind]
+    if kind == "kernel":
+        assert before_ns <= answer["times"][0] <= time.time_ns()

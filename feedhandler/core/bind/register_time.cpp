@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "bind/register.hpp"
+#include "receive/dpdk/device_clock.hpp"
 #include "receive/receive_time.hpp"
 #include "receive/timestamping.hpp"
 
@@ -42,6 +43,12 @@ std::tuple<std::int64_t, bool> receive_time(unsigned kind, std::int64_t ts_recv_
 void register_time(nb::module_& m) {
     m.def("read_control", &read_control, nb::arg("control"),
           "(number of the kind, ts_recv_ns, drops or None) out of a datagram's control messages.");
+    nb::class_<receive::DeviceClock>(m, "DeviceClock")
+        .def(nb::init<>())
+        .def("compare", &receive::DeviceClock::compare, nb::arg("ticks"), nb::arg("monotonic_ns"),
+             nb::arg("realtime_ns"))
+        .def_prop_ro("known", &receive::DeviceClock::known)
+        .def("utc_ns", &receive::DeviceClock::utc_ns, nb::arg("ticks"));
     m.def("receive_time", &receive_time, nb::arg("kind"), nb::arg("ts_recv_ns"), nb::arg("now_ns"),
           nb::kw_only(), nb::arg("system_trusted"), nb::arg("hardware_trusted"),
           nb::arg("hardware_lead_ns") = 0, nb::arg("feed_error_ns") = 0,

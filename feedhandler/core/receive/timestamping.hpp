@@ -81,11 +81,14 @@ inline ControlTimes read_control(std::span<const std::uint8_t> control) {
 
 // Further from the kernel's time no time scale is: the device's clock was never set. (TAI is 37 s ahead.)
 inline constexpr std::int64_t never_set_ns = 100'000'000'000;
+inline bool was_ever_set(std::int64_t hardware_ns, std::int64_t host_ns) {  // both are >= 0
+    const std::int64_t apart_ns = hardware_ns - host_ns;
+    return apart_ns < never_set_ns && apart_ns > -never_set_ns;
+}
 
 // Gives the datagram the best time that came. A hardware time stays in the scale of its clock.
 inline void set_receive_time(Datagram& datagram, const ControlTimes& times) {
-    const std::int64_t apart = times.hardware_ns - times.software_ns;  // both are >= 0
-    const bool set = times.software_ns == 0 || (apart < never_set_ns && apart > -never_set_ns);
+    const bool set = times.software_ns == 0 || was_ever_set(times.hardware_ns, times.software_ns);
     if (times.hardware_ns != 0 && set) {
         datagram.ts_recv_ns = times.hardware_ns;
         datagram.timestamp_kind = TimestampKind::hardware;

@@ -23,6 +23,7 @@ class RewindServer {
     struct Reply {
         std::int64_t due_ns;
         std::vector<std::uint8_t> datagram;
+        bool doubtful;  // as the times of what it repeats
     };
 
     RewindServer(double drop, std::uint64_t seed) : drop_(threshold(drop)), random_(seed, random_stream) {}
@@ -38,11 +39,11 @@ class RewindServer {
         if (std::memcmp(session_->name.data(), request.data(), session_->name.size()) != 0) return;
         const auto [first, wanted] = frame::load_mold_header(request.data());
         std::vector<std::uint8_t> datagram(frame::mold_header_bytes);
-        const auto count =
+        const auto copied =
             session_->store.copy(first, std::min(wanted, frame::mold_max_count), mtu_payload, datagram);
-        if (count == 0) return;
-        frame::encode_mold_header(datagram.data(), session_->name.data(), first, count);
-        replies_.push_back({now_ns + round_trip_ns, std::move(datagram)});
+        if (copied.count == 0) return;
+        frame::encode_mold_header(datagram.data(), session_->name.data(), first, copied.count);
+        replies_.push_back({now_ns + round_trip_ns, std::move(datagram), copied.doubtful});
     }
 
     // When the next reply arrives; `never` without one.

@@ -183,8 +183,9 @@ class Runner {
             clock_ns_ = std::max(clock_ns_, next_ns);
             if (reply_ns == next_ns) {
                 const RewindServer::Reply reply = server_.take();
+                const TimestampKind own = settings_.timestamp_kind;  // the clock is that of the input's times
                 arbiter.on_reply(0, reply.datagram.data(), reply.datagram.size(), clock_ns_,
-                                 settings_.timestamp_kind, clock_ns_);
+                                 reply.doubtful ? in_doubt(own) : own, clock_ns_);
             } else if (snapshot_ns == next_ns) {
                 const auto number = snapshots_.take();
                 number ? arbiter.on_snapshot(*number, clock_ns_) : arbiter.on_snapshot_failed(clock_ns_);

@@ -118,7 +118,7 @@ class Scanner {
 
     static Run run_of(const frame::MoldPacket& parsed, const InputPacket& packet) {
         const auto bytes = packet.length - static_cast<std::uint32_t>(frame::mold_header_bytes);
-        return {parsed.sequence, packet.blocks, bytes, parsed.count};
+        return {parsed.sequence, packet.blocks, bytes, parsed.count, is_doubtful(packet.kind)};
     }
 
     // The arbiter's rule. Whoever plays the input keeps to what is decided here.

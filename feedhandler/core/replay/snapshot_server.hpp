@@ -60,8 +60,8 @@ class SnapshotServer {
         while (writer_->next_sequence() < end) {
             blocks.clear();
             const std::uint64_t wanted = std::min<std::uint64_t>(end - writer_->next_sequence(), 1024);
-            std::uint64_t count = session_->store.copy(writer_->next_sequence(),
-                                                       static_cast<std::uint16_t>(wanted), 1 << 20, blocks);
+            const auto most = static_cast<std::uint16_t>(wanted);
+            auto count = session_->store.copy(writer_->next_sequence(), most, 1 << 20, blocks).count;
             if (count == 0) return false;
             for (const std::uint8_t* p = blocks.data(); count > 0; --count) {
                 const std::uint16_t length = frame::load_be16(p);

@@ -17,6 +17,7 @@ struct Run {
     const std::uint8_t* blocks;
     std::uint32_t bytes;
     std::uint16_t count;
+    bool doubtful;  // the time that they were received at
     std::uint64_t end() const { return first + count; }
 };
 
@@ -30,7 +31,7 @@ class SessionStore {
             Run& last = runs_.back();
             if (run.first >= last.first && run.end() <= last.end()) return;  // the other line's copy
             if (run.first == last.end() && run.blocks == last.blocks + last.bytes &&
-                last.count + run.count <= run_messages) {
+                run.doubtful == last.doubtful && last.count + run.count <= run_messages) {
                 last.bytes += run.bytes;
                 last.count = static_cast<std::uint16_t>(last.count + run.count);
                 return;
@@ -56,21 +57,26 @@ class SessionStore {
     }
 
     // Appends the blocks of as many consecutive messages from `sequence` on as are held, wanted, and fit into
-    // `room` bytes (one always fits) to `out`; returns how many.
-    std::uint16_t copy(std::uint64_t sequence, std::uint16_t wanted, std::size_t room,
-                       std::vector<std::uint8_t>& out) const {
-        std::uint16_t copied = 0;
+    // `room` bytes (one always fits) to `out`; returns how many, and whether one of their times is doubtful.
+    struct Copied {
+        std::uint16_t count = 0;
+        bool doubtful = false;
+    };
+    Copied copy(std::uint64_t sequence, std::uint16_t wanted, std::size_t room,
+                std::vector<std::uint8_t>& out) const {
+        Copied copied;
         auto run = std::upper_bound(runs_.begin(), runs_.end(), sequence,
                                     [](std::uint64_t s, const Run& r) { return s < r.first; });
-        if (run == runs_.begin()) return 0;
+        if (run == runs_.begin()) return copied;
         for (--run; run != runs_.end() && run->first <= sequence && sequence < run->end(); ++run) {
             const std::uint8_t* block = run->blocks;
-            for (std::uint64_t at = run->first; at < run->end() && copied < wanted; ++at) {
+            for (std::uint64_t at = run->first; at < run->end() && copied.count < wanted; ++at) {
                 const std::size_t bytes = 2u + (static_cast<std::size_t>(block[0]) << 8 | block[1]);
                 if (at >= sequence) {
-                    if (copied > 0 && out.size() + bytes > room) return copied;
+                    if (copied.count > 0 && out.size() + bytes > room) return copied;
                     out.insert(out.end(), block, block + bytes);
-                    ++copied;
+                    ++copied.count;
+                    copied.doubtful |= run->doubtful;
                     ++sequence;
                 }
                 block += bytes;
