@@ -40,7 +40,7 @@ void check_store(const InputSession& session) {
     std::vector<std::uint8_t> blocks;
     for (const Run& run : session.store.runs()) {
         blocks.assign(frame::mold_header_bytes, 0);
-        const auto count = session.store.copy(run.first, run.count, mtu_payload, blocks);
+        const auto count = session.store.copy(run.first, run.count, mtu_payload, blocks).count;
         require(count >= 1 && blocks.size() >= frame::mold_header_bytes + 2u * count);
         frame::encode_mold_header(blocks.data(), session.name.data(), run.first, count);
         static std::vector<Message> messages(frame::mold_max_messages);
