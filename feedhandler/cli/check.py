@@ -70,4 +70,4 @@ def _print_findings(config_file: str, findings: list[Finding]) -> None:
         if finding.show and finding.status != "ok":
             click.echo(f"{'':{len(_MARKS['ok'])}}     seen by: {finding.show}")
     counts = _summary(findings)
-    click.echo(f"{counts['errors']} errors, {counts['warnings']} warnings")
+    click.echo(", ".join(f"{n} {name if n != 1 else name[:-1]}" for name, n in counts.items()))

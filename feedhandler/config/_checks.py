@@ -165,6 +165,13 @@ def onload_profile(value: str) -> str:
     return value
 
 
+def eal_argument(value: str) -> str:
+    """Accept a word for DPDK's EAL, but for those on which it ends the process."""
+    if value in ("-h", "--help"):
+        raise ValueError("is not for a daemon: DPDK prints its help and ends the process")
+    return value
+
+
 def power_of_two(value: int) -> int:
     """Accept a power of two."""
     if value & (value - 1):
@@ -177,6 +184,7 @@ LineName = Annotated[str, AfterValidator(line_name)]
 Group = Annotated[str, AfterValidator(multicast_group)]
 Source = Annotated[str, AfterValidator(unicast_source)]
 Interface = Annotated[str, AfterValidator(interface)]
+EalArgument = Annotated[str, AfterValidator(eal_argument)]
 DpdkPort = Annotated[str, AfterValidator(dpdk_port)]
 Session = Annotated[str, AfterValidator(session)]
 TradingDay = Annotated[str, AfterValidator(trading_day)]

@@ -64,7 +64,9 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> tuple[Con
     if config is not None:
         config.came_from(source, overridden)
         found += [Problem(source, key, text) for key, text in _repeated_line_names(config.line)]
-        found += [Problem(_set_by(key, overridden, source), key, text) for key, text in _lacking(config)]
+        found += [
+            Problem(_set_by(key, overridden, source), key, text) for key, text in _contradictions(config)
+        ]
     return config, found
 
 
@@ -114,12 +116,15 @@ def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
-def _lacking(config: Config) -> list[tuple[str, str]]:
-    """Return what the receive mode needs and has not."""
+def _contradictions(config: Config) -> list[tuple[str, str]]:
+    """Return what does not go together: a key, and why."""
     found = []
     if config.receive.mode == "dpdk":
         if not config.receive.spin:
             found.append(("receive.spin", 'false does not go with receive.mode "dpdk": it can only poll'))
         if not config.receive.dpdk.ports:
             found.append(("receive.dpdk.ports", 'is empty; receive.mode "dpdk" needs one for each device'))
+    zmq = config.publish.zmq
+    if zmq and zmq.endpoint == zmq.snapshot_endpoint:
+        found.append(("publish.zmq.snapshot_endpoint", f'"{zmq.endpoint}" is publish.zmq.endpoint already'))
     return found

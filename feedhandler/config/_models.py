@@ -83,7 +83,7 @@ class Dpdk(Table):
     """What `receive.mode = "dpdk"` asks for."""
 
     ports: dict[str, checks.DpdkPort] = {}
-    eal: list[str] = []
+    eal: list[checks.EalArgument] = []
     huge_pages: bool = False
     memory_mib: Annotated[int, Field(ge=16, le=65536)] = 256
     rx_descriptors: Annotated[int, Field(ge=32, le=32768)] = 2048

@@ -1,15 +1,18 @@
 """The processors' side of `feedhandler check`: is the receive thread's CPU its own, and awake?"""
 
 import os
+import resource
 from collections.abc import Iterator, Set
 from pathlib import Path
 
 from feedhandler.config import Config
 from feedhandler.daemon._finding import Finding, error, ok, warning
+from feedhandler.daemon._host_privileges import has_capability
 from feedhandler.daemon._kernel_files import ROOT, read, read_cpus, read_int
 from feedhandler.daemon._realtime import refusal, share_of_others_us
 
 CPUS = "sys/devices/system/cpu"
+DMA_LATENCY = "dev/cpu_dma_latency"
 LONG_WAKE_US = 10
 """Sleep that takes longer to leave is worth a warning: ten times the budget of a packet's way."""
 
@@ -47,6 +50,11 @@ def _realtime(config: Config, usable: Set[int], root: Path) -> Iterator[Finding]
         return
     if refused := refusal(config, usable, root):
         yield error("receive.priority", *refused, show)
+        return
+    granted = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if not has_capability("CAP_SYS_NICE", root) and 0 <= granted < receive.priority:
+        text = f"{receive.priority} is not granted (CAP_SYS_NICE or RLIMIT_RTPRIO is needed)"
+        yield error("receive.priority", text, "docs/tuning.md says what the unit needs", "ulimit -r")
         return
     share_us = share_of_others_us(root, receive.cpu)
     if share_us == 0:
@@ -108,6 +116,10 @@ def _idle_states(config: Config, cpu: int, root: Path) -> Iterator[Finding]:
         if allowed and latency_us > deepest_us:
             deepest_us, name = latency_us, read(state, "name") or state.name
     show = f"grep . /{CPUS}/cpu{cpu}/cpuidle/state*/{{name,latency,disable}}"
+    if limit_us >= 0 and not os.access(root / DMA_LATENCY, os.W_OK):
+        text = f"{limit_us}: /{DMA_LATENCY} cannot be written: the daemon does not start"
+        remedy = "docs/tuning.md says who may, or idle_latency_us = -1"
+        yield error("receive.idle_latency_us", text, remedy, f"ls -l /{DMA_LATENCY}")
     if deepest_us <= LONG_WAKE_US:
         if folder.is_dir():
             yield ok("idle states", f"CPUs wake within {deepest_us} us", show)

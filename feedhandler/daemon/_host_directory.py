@@ -1,6 +1,7 @@
 """The runtime directory's side of `feedhandler check`."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,22 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
         return
     space = os.statvfs(existing)
     free, wanted = space.f_bavail * space.f_frsize, (config.publish.ring_mib << 20) + BOOKS_BYTES
+    memory = _available()
     if free < wanted:
         text = f"{existing} has {free >> 20} MiB free, the channel needs up to {wanted >> 20}"
         yield error("runtime directory", text, "a smaller publish.ring_mib, or a larger tmpfs")
+    elif memory < wanted:
+        text = f"{memory >> 20} MiB of memory are available, the channel needs up to {wanted >> 20}"
+        yield error("publish.ring_mib", text, "a smaller publish.ring_mib", "grep MemAvailable /proc/meminfo")
     else:
         yield ok("runtime directory", f"{directory} can be written, {free >> 20} MiB free")
     yield _kind(existing)
+
+
+def _available() -> int:
+    """Return the bytes of memory that the kernel can give without swapping; the channel's are all present."""
+    found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(found[1]) << 10 if found else 1 << 62
 
 
 def _kind(existing: Path) -> Finding:

@@ -5,23 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from feedhandler.config import Config
-from feedhandler.daemon._finding import Finding, ok, warning
+from feedhandler.daemon._finding import Finding, error, ok, warning
 from feedhandler.daemon._host_privileges import has_capability
 from feedhandler.daemon._kernel_files import ROOT, read, read_int
 
 TRANSPARENT = "sys/kernel/mm/transparent_hugepage/enabled"
 RESERVED = "sys/kernel/mm/hugepages/hugepages-2048kB"
-RESERVED_BY_MODE = {"xdp": "the packets' memory", "dpdk": "DPDK's memory"}
-"""Receive modes that take reserved huge pages when there are some; books use transparent ones."""
-
 WANTED_PAGES = 64
-"""Of 2 MiB, a channel."""
+"""Of 2 MiB, for the packets' memory of a channel in mode "xdp"; books use transparent ones."""
 
 
 def look(config: Config, root: Path = ROOT) -> Iterator[Finding]:
     """Yield what is found of the memory."""
     yield _transparent(root)
-    yield _reserved(config.receive.mode, root)
+    yield _reserved(config, root)
     yield from _swap(root)
     yield from _moved(root)
 
@@ -34,17 +31,24 @@ def _transparent(root: Path) -> Finding:
     return warning("huge pages", text, f"echo madvise > /{TRANSPARENT}", f"cat /{TRANSPARENT}")
 
 
-def _reserved(mode: str, root: Path) -> Finding:
+def _reserved(config: Config, root: Path) -> Finding:
     total, free = (read_int(root, f"{RESERVED}/{name}_hugepages") or 0 for name in ("nr", "free"))
     text, show = f"{free} of {total} reserved pages of 2 MiB are free", "grep HugePages_ /proc/meminfo"
-    user = RESERVED_BY_MODE.get(mode)
-    if user is None:
-        return ok("reserved huge pages", f'{text}; receive.mode "{mode}" uses none', show)
-    if free >= WANTED_PAGES:
+    mode, dpdk = config.receive.mode, config.receive.dpdk
+    if mode == "xdp":
+        wanted, user = WANTED_PAGES, "the packets' memory"
+    elif mode == "dpdk" and dpdk.huge_pages:
+        wanted, user = -(-dpdk.memory_mib // 2), "DPDK's memory"
+    else:
+        why = "without receive.dpdk.huge_pages " if mode == "dpdk" else ""
+        return ok("reserved huge pages", f'{text}; receive.mode "{mode}" {why}uses none', show)
+    if free >= wanted:
         return ok("reserved huge pages", f"{text}, for {user}", show)
-    text += f": {user} takes small ones"
-    remedy = f"sysctl -w vm.nr_hugepages={total - free + WANTED_PAGES}"
-    return warning("reserved huge pages", text, remedy, show)
+    remedy = f"sysctl -w vm.nr_hugepages={total - free + wanted}"
+    if mode == "dpdk":
+        text += f": {user} needs {wanted} (receive.dpdk.memory_mib), it does not start without"
+        return error("reserved huge pages", text, f"{remedy}, or huge_pages = false", show)
+    return warning("reserved huge pages", f"{text}: {user} takes small ones", remedy, show)
 
 
 def _swap(root: Path) -> Iterator[Finding]:

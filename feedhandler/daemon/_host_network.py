@@ -1,6 +1,7 @@
 """The network side of `feedhandler check`: interfaces, groups, buffers, ports. Joins for a moment only."""
 
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -9,16 +10,25 @@ from pathlib import Path
 from feedhandler import _core
 from feedhandler.config import Config, Line
 from feedhandler.daemon._devices import address_of, device_names, device_of
+from feedhandler.daemon._dpdk import refusal
 from feedhandler.daemon._finding import Finding, error, ok, warning
 
 WANTED_BUFFER = 64 << 20
 """Bytes asked for per line, as in core/receive/multicast.hpp. The kernel reports twice what it grants."""
 
-_MODE_REMEDIES = {
-    "packet": "give CAP_NET_RAW, as docs/receive-modes.md says, or a smaller receive.packet.ring_mib",
-    "xdp": "give what docs/receive-modes.md lists: capabilities, memory that may be locked, a free device",
+_REMEDIES = {
+    "receive.packet.ring_mib": "a smaller one",
+    "receive.xdp.attach": 'attach = "auto", or a smaller MTU',
+    "receive.xdp.zero_copy": 'zero_copy = "auto"',
+    "receive.xdp.queues": "queues = []: all that the device has; ethtool -l shows them",
+    "receive.dpdk.memory_mib": "a larger one",
+    "receive.dpdk.ports": "name a device of this host with arguments that its driver knows",
+    "EAL does not start": "correct receive.dpdk.eal; huge pages are needed with receive.dpdk.huge_pages",
+    "has a socket of another process": "stop that one: a queue has one socket of AF_XDP",
+    "CAP_": "systemd/mode-{mode}.conf gives them to the unit",
+    "not permitted": "systemd/mode-{mode}.conf gives the unit what this mode needs",
 }
-"""By receive mode, when its sources cannot be opened."""
+"""By what is said when sources cannot be opened: the first that is in it."""
 
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
@@ -31,22 +41,13 @@ def look(config: Config) -> Iterator[Finding]:
         yield from _line(f"line[{index}]", line, device, config)
     if config.receive.mode not in ("socket", "onload") and None not in devices:
         yield _mode(config)
-    for index, server in enumerate(config.recovery.server):
-        yield _server(f"recovery.server[{index}]", *server.host_port)
     if config.metrics.listen:
         host, _, port = config.metrics.listen.rpartition(":")
         yield _port("metrics.listen", host, int(port), "the feed runs without metrics until the port is free")
-    if config.publish.zmq and config.publish.zmq.endpoint.startswith("tcp://"):
-        host, _, port = config.publish.zmq.endpoint.removeprefix("tcp://").rpartition(":")
-        yield _port(
-            "publish.zmq.endpoint", host, int(port), "nothing is published by ZeroMQ until the port is free"
-        )
-    if config.publish.zmq and config.publish.zmq.snapshot_endpoint.startswith("tcp://"):
-        host, _, port = config.publish.zmq.snapshot_endpoint.removeprefix("tcp://").rpartition(":")
-        yield _port(
-            *("publish.zmq.snapshot_endpoint", host, int(port)),
-            "nothing is published by ZeroMQ until the port is free",
-        )
+    if config.publish.zmq:
+        yield _zmq("publish.zmq.endpoint", config.publish.zmq.endpoint)
+        if config.publish.zmq.snapshot_endpoint:
+            yield _zmq("publish.zmq.snapshot_endpoint", config.publish.zmq.snapshot_endpoint)
 
 
 def _ioctl(device: str, request: int) -> bytes | None:
@@ -90,10 +91,14 @@ def line_settings(line: Line) -> _core.LineSettings:
 
 def _mode(config: Config) -> Finding:
     mode = config.receive.mode
+    if lacking := refusal(config):
+        return error(*lacking, "docs/receive-modes.md says what the mode needs")
     try:
         source = _core.Source([line_settings(line) for line in config.line], config.receive.model_dump())
     except RuntimeError as failure:
-        return error("receive.mode", str(failure), _MODE_REMEDIES.get(mode, "docs/receive-modes.md"))
+        remedies = (remedy for words, remedy in _REMEDIES.items() if words in str(failure))
+        remedy = next(remedies, "docs/receive-modes.md says what the mode needs")
+        return error("receive.mode", str(failure), remedy.format(mode=mode))
     granted = source.stats(0)
     parts = [f"{mode} can be had", granted.get("attached", "")]
     if granted["buffer_bytes"]:
@@ -137,14 +142,16 @@ def _reverse_path(key: str, device: str) -> Iterator[Finding]:
         )
 
 
-def _server(key: str, host: str, port: int) -> Finding:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, port))  # finds the route; sends nothing
-        except OSError as failure:
-            text = f"{host}:{port}: {(failure.strerror or '').lower()}"
-            return error(f"{key}.address", text, "add a route to it", f"ip route get {host}")
-    return ok(f"{key}.address", f"there is a route to {host}:{port}")
+def _zmq(key: str, endpoint: str) -> Finding:
+    kind, _, rest = endpoint.partition("://")
+    if kind == "tcp":
+        host, _, port = rest.rpartition(":")
+        return _port(key, host, int(port), "nothing is published by ZeroMQ until the port is free")
+    folder = Path(rest).parent
+    if rest.startswith("@") or os.access(folder, os.W_OK | os.X_OK):
+        return ok(key, f"{rest} can be made")
+    text = f"{folder} is no folder that this user may write: nothing is published by ZeroMQ until it is"
+    return warning(key, text, "make it, or choose another path", f"ls -ld {folder}")
 
 
 def _port(key: str, host: str, port: int, consequence: str) -> Finding:

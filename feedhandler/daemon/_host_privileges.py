@@ -26,7 +26,9 @@ def look(config: Config, root: Path = ROOT) -> Iterator[Finding]:
     needed = dict.fromkeys(NEEDED_BY_MODE.get(mode, ()), f'receive.mode "{mode}" cannot be set up')
     show = "grep CapEff /proc/self/status"
     for name, consequence in {**needed, **helpful}.items():
-        remedy = f"AmbientCapabilities={name} in the unit"
+        remedy = f"AmbientCapabilities={name} and CapabilityBoundingSet={name} in the unit"
+        if name in needed:
+            remedy = f"systemd/mode-{mode}.conf as a drop-in of the unit"
         if has_capability(name, root):
             yield ok(name, "granted", show)
         else:

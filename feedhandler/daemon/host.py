@@ -14,6 +14,7 @@ from feedhandler.daemon import (
     _host_network,
     _host_onload,
     _host_privileges,
+    _host_recovery,
 )
 from feedhandler.daemon._finding import Finding
 
@@ -28,6 +29,7 @@ def look(config: Config, directory: Path) -> list[Finding]:
     return [
         *_host_network.look(config),
         *(_host_onload.look(config) if config.receive.mode == "onload" else ()),
+        *_host_recovery.look(config),
         *_host_privileges.look(config),
         *_host_cpu.look(config),
         *_host_interrupts.look(config),

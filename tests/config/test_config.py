@@ -222,12 +222,23 @@ def test_wrong_entry_is_named_with_its_index(tmp_path: Path, addition: str, mess
             'device of DPDK (as in "net_af_packet0,iface=eth0")',
         ),
         ("dpdk.rx_descriptors = 1", "receive.dpdk.rx_descriptors: 1 is less than 32"),
+        (
+            'dpdk.eal = ["-n", "2", "--help"]',
+            'receive.dpdk.eal[2]: "--help" is not for a daemon: DPDK prints its help and ends the process',
+        ),
     ],
 )
 def test_what_dpdk_needs_and_has_not_is_named(tmp_path: Path, receive: str, message: str) -> None:
     """It has nothing to sleep on, and cannot guess its ports."""
     text = MINIMAL + f'[receive]\nmode = "dpdk"\n{receive}\n'
     assert error_of(tmp_path, text) == f"feed.toml: {message}"
+
+
+def test_endpoints_of_zeromq_differ(tmp_path: Path) -> None:
+    """The second could not listen there."""
+    text = MINIMAL + '[publish.zmq]\nsnapshot_endpoint = "tcp://127.0.0.1:26700"\n'
+    message = 'publish.zmq.snapshot_endpoint: "tcp://127.0.0.1:26700" is publish.zmq.endpoint already'
+    assert message in error_of(tmp_path, text)
 
 
 def test_ports_of_dpdk_come_from_the_file_or_a_variable(tmp_path: Path) -> None:

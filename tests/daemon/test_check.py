@@ -76,7 +76,7 @@ def test_readable_output_has_each_remedy_below_its_finding(tmp_path: Path) -> No
     at = next(i for i, line in enumerate(lines) if "line[0].interface" in line)
     assert lines[at] == 'ERROR    line[0].interface: "nope0" is no device or address of this machine'
     assert lines[at + 1].strip().startswith("-> use one of: ")
-    assert lines[-1].startswith("1 errors, ")
+    assert lines[-1].startswith("1 error, ")
 
 
 def test_metrics_port_that_is_taken_is_a_warning(tmp_path: Path) -> None:
@@ -180,15 +180,10 @@ def test_journal_directory_that_cannot_be_written_is_an_error(tmp_path: Path) ->
 
 def test_journal_directory_that_may_not_be_looked_into_is_an_error() -> None:
     """As /var/lib/private is to others: named among the findings, which all the others are told with."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to run as another user")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        folder.chmod(0o777)
         (folder / "private").mkdir(mode=0o700)
-        text = journal_config(folder / "private" / "xnas")
-        done = check(folder, "--json", text=text, prefix=["setpriv", "--reuid=65534", "--clear-groups"])
-    found = findings(done)
+        found = as_nobody(folder, journal_config(folder / "private" / "xnas"))
     assert found["journal.directory"]["status"] == "error"
     assert found["journal.directory"]["text"].startswith(f"{folder}/private/xnas cannot be made or written")
     assert found["line[0].group"]["status"] == "ok"
@@ -280,6 +275,57 @@ def test_device_is_found_by_name_and_by_address(interface: str, device: str | No
 def test_all_devices_are_named() -> None:
     """As netlink tells them, which a service may not be allowed to ask."""
     assert set(device_names().split(", ")) == {name for _, name in socket.if_nameindex()}
+
+
+def as_nobody(folder: Path, text: str) -> dict[str, dict[str, str]]:
+    """Return the findings of a user without privileges."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to run as another user")
+    folder.chmod(0o777)
+    prefix = ["prlimit", "--rtprio=0:0", "setpriv", "--reuid=65534", "--clear-groups"]
+    return findings(check(folder, "--json", text=text, prefix=prefix))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "tables"),
+    [
+        ("receive.priority", "5 is not granted", "[receive]\npriority = 5\ncpu = 0\nspin = false\n"),
+        (
+            "receive.idle_latency_us",
+            "0: /dev/cpu_dma_latency cannot be written",
+            "[receive]\nidle_latency_us = 0\n",
+        ),
+        (
+            "recovery.snapshot.password_file",
+            '"/nowhere": No such file or directory',
+            '[recovery.snapshot]\npassword_file = "/nowhere"\n',
+        ),
+        (
+            "publish.zmq.endpoint",
+            "/nowhere is no folder that this user may write",
+            '[publish.zmq]\nendpoint = "ipc:///nowhere/zmq"\n',
+        ),
+    ],
+)
+def test_what_keeps_the_daemon_or_a_helper_from_starting_is_found(key: str, text: str, tables: str) -> None:
+    """The check says before what the start would say."""
+    with tempfile.TemporaryDirectory() as name:
+        finding = as_nobody(Path(name), CONFIG.format(port=free_port()) + tables)[key]
+    assert finding["status"] == ("warning" if key.startswith("publish") else "error")
+    assert finding["text"].startswith(text)
+
+
+def test_channel_larger_than_the_memory_is_an_error(tmp_path: Path) -> None:
+    """All of it is present from the start: the kernel would kill the daemon."""
+    total_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    text = CONFIG.format(port=free_port()) + "[publish]\nring_mib = 65536\n"
+    if total_mib > 60_000:
+        pytest.skip("this machine has room for the largest ring")
+    done = check(tmp_path, "--json", text=text)
+    assert done.returncode == 1
+    wrong = [finding["text"] for finding in findings(done).values() if finding["status"] == "error"]
+    assert len(wrong) == 1
+    assert "the channel needs up to 65600" in wrong[0]
 
 
 def test_zeromq_endpoint_may_name_a_device(tmp_path: Path) -> None:

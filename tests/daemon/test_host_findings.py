@@ -13,6 +13,7 @@ from feedhandler.config import Config
 from feedhandler.daemon import _host_cpu, _host_device, _host_interrupts, _host_memory, _host_privileges
 from feedhandler.daemon._ethtool import Coalescing, DeviceSettings, Ring
 from feedhandler.daemon._finding import Finding
+from tests.support.capabilities import mask
 from tests.support.kernel_tree import CPUS, IPC_LOCK_ONLY, write_tree
 
 SILENT = DeviceSettings(ring=None, coalescing=None, gro=None, lro=None)
@@ -140,6 +141,7 @@ def test_priority_is_judged_as_the_start_of_the_daemon_would(
         "proc/sys/kernel/osrelease": "6.1.0",
         "proc/sys/kernel/sched_rt_runtime_us": str(runtime_us),
         "proc/sys/kernel/sched_rt_period_us": "1000000",
+        "proc/self/status": f"CapEff:\t{mask(['sys_nice']):x}",
     }
     tree = write_tree(tmp_path, files)
     assert found(_host_cpu.look(config(**receive), tree, {0, 3}), "receive.priority").status == status
@@ -322,7 +324,7 @@ def test_transparent_huge_pages_are_for_the_books(tmp_path: Path, setting: str, 
         ("socket", 0, 0, "ok", ""),
         ("xdp", 0, 0, "warning", "sysctl -w vm.nr_hugepages=64"),
         ("xdp", 100, 10, "warning", "sysctl -w vm.nr_hugepages=154"),
-        ("dpdk", 64, 64, "ok", ""),
+        ("dpdk", 0, 0, "ok", ""),
     ],
 )
 def test_reserved_huge_pages_are_wanted_by_some_modes(
@@ -332,6 +334,25 @@ def test_reserved_huge_pages_are_wanted_by_some_modes(
     base = _host_memory.RESERVED
     tree = write_tree(tmp_path, {f"{base}/nr_hugepages": str(total), f"{base}/free_hugepages": str(free)})
     finding = found(_host_memory.look(config(mode=mode), tree), "reserved huge pages")
+    assert (finding.status, finding.remedy) == (status, remedy)
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "total", "free", "status", "remedy"),
+    [
+        (256, 128, 128, "ok", ""),
+        (256, 128, 127, "error", "sysctl -w vm.nr_hugepages=129, or huge_pages = false"),
+        (17, 0, 0, "error", "sysctl -w vm.nr_hugepages=9, or huge_pages = false"),
+    ],
+)
+def test_dpdk_does_not_start_without_the_huge_pages_that_it_asks_for(
+    tmp_path: Path, memory_mib: int, total: int, free: int, status: str, remedy: str
+) -> None:
+    """With receive.dpdk.huge_pages: as many as memory_mib is."""
+    base = _host_memory.RESERVED
+    tree = write_tree(tmp_path, {f"{base}/nr_hugepages": str(total), f"{base}/free_hugepages": str(free)})
+    dpdk = {"huge_pages": True, "memory_mib": memory_mib}
+    finding = found(_host_memory.look(config(mode="dpdk", dpdk=dpdk), tree), "reserved huge pages")
     assert (finding.status, finding.remedy) == (status, remedy)
 
 

@@ -145,17 +145,18 @@ def test_ports_are_closed_and_can_be_opened_again_in_one_process(tmp_path: Path)
         ({"ports": {}}, "receive.dpdk.ports: no port for device lo"),
         (
             {"ports": {"lo": "net_none0"}},
-            'receive.mode "dpdk": net_none0: no such device: Bad address '
+            'receive.mode "dpdk": net_none0: cannot be opened as receive.dpdk.ports says '
             '(EAL: failed to parse device "net_none0")',
         ),
         (
             {"ports": {"lo": "0000:ff:1f.7"}},
-            'receive.mode "dpdk": 0000:ff:1f.7: no such device: No such device '
+            'receive.mode "dpdk": 0000:ff:1f.7: cannot be opened as receive.dpdk.ports says '
             "(EAL: Cannot find device (0000:ff:1f.7))",
         ),
         (
             {"ports": {"lo": "net_null0"}, "eal": ["--no-such"]},
-            'receive.mode "dpdk": the EAL does not start: Invalid argument '
+            'receive.mode "dpdk": the EAL does not start with --no-telemetry --lcores=0@0 -m 256 --no-huge '
+            "--no-shconf --no-pci --no-such: Invalid argument "
             "(EAL: Invalid 'command line' arguments.)",
         ),
         (

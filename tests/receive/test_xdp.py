@@ -101,7 +101,7 @@ def test_busy_poll_can_be_switched_off(pair: Veth, sender: Sender) -> None:
 def test_loopback_takes_the_generic_way(pair: Veth) -> None:
     """Its driver has no other: "auto" finds that out, "native" says so."""
     assert re.fullmatch(
-        r'receive\.mode "xdp" on lo: native attachment: Operation not supported',
+        r'receive\.mode "xdp" on lo: native attachment \(receive\.xdp\.attach\): Operation not supported',
         refusal(pair, settings(attach="native"), device="lo"),
     )
     with inside(pair.receiver):
@@ -276,7 +276,7 @@ def test_larger_frames_come_too(pair: Veth, sender: Sender, mtu: int, attached: 
     try:
         if mtu == 9000:
             line = refusal(pair, settings(attach="native"))
-            assert "native attachment (the MTU is too large for it)" in line
+            assert "native attachment (receive.xdp.attach): the MTU is too large" in line
         with receiver(pair, settings()) as running:
             sizes = [size for size in (1472, 2972, 3840 - 42, 3840 - 41, 8972) if size <= mtu - 28]
             sent = [bytes([number]) * size for number, size in enumerate(sizes)]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-NUMBERS = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "perfmon": 38, "bpf": 39}
+NUMBERS = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "sys_nice": 23, "perfmon": 38, "bpf": 39}
 NOBODY = 65534
 
 

@@ -34,7 +34,12 @@ void start_eal(const fh_dpdk_settings& settings) {
     std::thread([&] {
         if (rte_eal_init(static_cast<int>(arguments.size()) - 1, arguments.data()) < 0) error = rte_errno;
     }).join();
-    if (error != 0) fail("the EAL does not start", error);
+    if (error != 0) {
+        std::string words_text;
+        for (const char* word : arguments)
+            if (word != nullptr && word != arguments.front()) words_text += std::string(" ") + word;
+        fail("the EAL does not start with" + words_text, error);
+    }
     started = true;
 }
 

@@ -71,7 +71,7 @@ class DpdkPlugin {
             throw std::runtime_error("receive.mode \"dpdk\": no plugin at " + path);
         void* const object = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         // NOLINTNEXTLINE(concurrency-mt-unsafe): each thread has its own
-        if (object == nullptr) throw std::runtime_error("receive.mode \"dpdk\": " + std::string(dlerror()));
+        if (object == nullptr) throw std::runtime_error("receive.dpdk.plugin: " + std::string(dlerror()));
         void* const symbol = dlsym(object, "fh_dpdk_plugin");
         if (symbol == nullptr)
             throw std::runtime_error("receive.mode \"dpdk\": " + path + " is no plugin for it");

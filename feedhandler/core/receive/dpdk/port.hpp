@@ -93,7 +93,9 @@ class Port {
     Port(const fh_dpdk_port& settings, std::uint16_t descriptors) : name_(name_of(settings.device)) {
         const std::vector<int> packet_before = sockets_of(AF_PACKET), xdp_before = sockets_of(AF_XDP);
         if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0) {
-            if (const int error = rte_dev_probe(settings.device); error != 0) fail("no such device", error);
+            // Whatever it returns: the drivers do not agree on what it means.
+            if (rte_dev_probe(settings.device) != 0)
+                throw std::runtime_error("cannot be opened as receive.dpdk.ports says");
             if (rte_eth_dev_get_port_by_name(name_.c_str(), &id_) != 0)
                 throw std::runtime_error("is no device that receives");
         }

@@ -116,8 +116,8 @@ class Attachment {
             const bool may_be_generic = wanted == "auto" && errno != EPERM && errno != EACCES;
             if (!may_be_generic)
                 need(false, what,
-                     std::string("native attachment") +
-                         (errno == ERANGE ? " (the MTU is too large for it)" : ""));
+                     std::string("native attachment (receive.xdp.attach)") +
+                         (errno == ERANGE ? ": the MTU is too large" : ""));
         }
         link_ = create_link(program, device, XDP_FLAGS_SKB_MODE);
         refuse_if_taken(device, what);
