@@ -20,6 +20,8 @@ def check(file: str) -> None:
     """Raise UsageError unless FILE can be drawn here."""
     if Path(file).suffix.lower() not in FORMATS:
         raise UsageError(f'--plot: "{file}": {", ".join(FORMATS)} are allowed')
+    if not Path(file).absolute().parent.is_dir():
+        raise UsageError(f'--plot: "{file}": No such file or directory')
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f'--plot: "{file}": needs matplotlib: pip install "feedhandler[plots]"')
 

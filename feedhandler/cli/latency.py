@@ -1,6 +1,7 @@
 """`feedhandler latency`: where a packet's microseconds go."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from feedhandler.cli._duration import duration
 from feedhandler.cli._follow import dead, open_console, runtime_dir_option
+from feedhandler.errors import RunError, UsageError
 from feedhandler.runtime_dir import channel_dir
 
 if TYPE_CHECKING:
@@ -53,14 +55,21 @@ def command(
     from feedhandler.metrics.latency import Reading, budget
     from feedhandler.metrics.snapshot import open_reader
 
+    if not math.isfinite(seconds):
+        raise UsageError(f"--seconds: {seconds} is not in the range 0<=x<=86400")
+    if recent and not seconds and not watch:
+        raise UsageError("--recent: nothing is measured in --seconds 0; more of them, or --watch, are needed")
     if plot is not None:
         from feedhandler.cli._latency_plot import check
 
         check(plot)
     folder = channel_dir(channel, runtime_dir)
     reader = open_reader(folder)
-    before, met_before = Reading.of(reader) if recent else None, None
-    consumer = _consumer(folder) if seconds and reader.alive else None
+    measured = reader.latency()["sample_every"] != 0
+    if plot is not None and not measured:
+        raise RunError(f'--plot: "{plot}": latency is not measured: [latency] sample_every is 0')
+    before, met_before = Reading.of(reader) if recent and reader.alive else None, None
+    consumer = _consumer(folder) if seconds and measured and reader.alive else None
     while True:
         if consumer is not None:
             consumer.skip(seconds)
@@ -118,7 +127,8 @@ def _print(table: dict[str, Any], histograms: dict[str, "_core.Histogram"], *, c
         return
     columns = ("hop", "count", "median", "99 %", "99.9 %", "worst", "budget")
     words = ["from the hop before"] if console.width >= WIDE else []
-    out = Table(*columns, SCALE, *words, box=None, pad_edge=False)
+    scale = [SCALE] if console.width >= MEDIUM else []
+    out = Table(*columns, *scale, *words, box=None, pad_edge=False)
     for column in out.columns[1:7]:
         column.justify = "right"
     for name, row in table["hops"].items():
@@ -128,7 +138,8 @@ def _print(table: dict[str, Any], histograms: dict[str, "_core.Histogram"], *, c
             for key in ("median_ns", "p99_ns", "p999_ns", "worst_ns")
         ]
         bar = distribution(histograms[name], limit) if name in histograms else Text("")
-        out.add_row(name, f"{row['count']:,}", *cells, duration(limit), bar, *[HOPS[name][0]][: len(words)])
+        rest = [*[bar][: len(scale)], *[HOPS[name][0]][: len(words)]]
+        out.add_row(name, f"{row['count']:,}", *cells, duration(limit), *rest)
     console.print(out)
 
 
@@ -153,8 +164,8 @@ def _style(ns: int | None, limit: int | None) -> str:
 COLUMNS_A_DECADE = 6
 DECADES = ("10ns", "100ns", "1µs", "10µs", "100µs", "1ms", "10ms")
 SCALE = "".join(f"{label:<{COLUMNS_A_DECADE}}" for label in DECADES)
-WIDE = 160
-"""Columns of a terminal that has room for words about each hop."""
+MEDIUM, WIDE = 106, 198
+"""Columns of a terminal that has room for the distribution of each hop, and for words about it too."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 

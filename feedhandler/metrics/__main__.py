@@ -7,6 +7,7 @@ import click
 from prometheus_client import CollectorRegistry, start_http_server
 
 from feedhandler.cli._helper import run_helper
+from feedhandler.daemon._log import open_log
 from feedhandler.errors import RunError, UsageError
 from feedhandler.metrics.exporter import ChannelCollector
 from feedhandler.runtime_dir import channel_dir
@@ -32,8 +33,8 @@ def command(channel: str, listen: str, runtime_dir: str | None, start_timeout_s:
     try:
         server, thread = start_http_server(port, address, registry)
     except OSError as error:
-        raise RunError(f'--listen: "{listen}": {error.strerror}') from None
-    click.echo(f"serving http://{address}:{server.server_port}/metrics", err=True)
+        raise RunError(f'metrics.listen (--listen): "{listen}": {error.strerror}') from None
+    open_log(folder.name).info("serving", url=f"http://{address}:{server.server_port}/metrics")
     stopped.wait()
     server.shutdown()
     thread.join()
@@ -42,7 +43,7 @@ def command(channel: str, listen: str, runtime_dir: str | None, start_timeout_s:
 def _parse(listen: str) -> tuple[str, int]:
     address, separator, port = listen.rpartition(":")
     if not separator or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f'--listen: "{listen}": ADDRESS:PORT is allowed')
+        raise UsageError(f'metrics.listen (--listen): "{listen}": ADDRESS:PORT is allowed')
     return address.strip("[]") or "127.0.0.1", int(port)
 
 

@@ -69,7 +69,7 @@ def _open(
             return Publisher(directory, endpoint, hwm, snapshot_endpoint=snapshot_endpoint)
         except zmq.ZMQError as error:
             where = f'"{endpoint}"' + (f' or "{snapshot_endpoint}"' if snapshot_endpoint else "")
-            raise RunError(f"--endpoint: {where}: {error}") from None
+            raise RunError(f"publish.zmq.endpoint (--endpoint): {where}: {error}") from None
         except (UsageError, RunError):
             if time.monotonic() > deadline:
                 raise

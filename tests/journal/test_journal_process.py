@@ -217,7 +217,7 @@ def test_full_disk_ends_the_journal_with_an_alarm_and_whole_segments(
     log = (small_disk / "journal.log").read_text()
     [alarm] = [json.loads(line) for line in log.splitlines() if '"journal_stopped"' in line]
     assert (alarm["level"], alarm["reason"]) == ("error", "No space left on device")
-    assert "feedhandler.journal: journal.directory: " in log
+    assert '"reason": "journal.directory: ' in log
     assert (status(channel)["state"], status(channel)["failures"]) == ("failed", 1)
     before = numbers(directory)
     assert before == list(range(len(before)))

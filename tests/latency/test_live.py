@@ -1,12 +1,16 @@
 """A real daemon on loopback: what it measures of itself, and the command that shows it."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
 import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +45,23 @@ def latency(daemon: Daemon, *options: str) -> "subprocess.CompletedProcess[str]"
         timeout=60,
         check=False,
     )
+
+
+def on_terminal(words: list[str], columns: int) -> str:
+    """Return what a command writes to a terminal so wide, without colours."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    env = {**environment(), "TERM": "xterm-256color", "NO_COLOR": "1"}
+    env.pop("COLUMNS", None)
+    with subprocess.Popen(words, env=env, stdin=child, stdout=child) as process:
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: all who wrote are gone
+            while piece := os.read(parent, 65536):
+                shown += piece
+        assert process.wait(30) == 0
+    os.close(parent)
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown.decode())
 
 
 def table(daemon: Daemon, *options: str) -> dict[str, Any]:
@@ -179,6 +200,10 @@ def test_off_is_said_and_measures_nothing(tmp_path: Path) -> None:
         assert done.returncode == 0
         assert "latency is not measured" in done.stdout
         assert "receive" not in done.stdout
+        drawn = latency(daemon, "--plot", str(tmp_path / "x.png"))
+        assert drawn.returncode == 1
+        assert drawn.stderr.endswith("latency is not measured: [latency] sample_every is 0\n")
+        assert not (tmp_path / "x.png").exists()
         shown = table(daemon, "--seconds", "0")
         assert shown["sampling"]["every"] == shown["sampling"]["samples"] == 0
         assert exchange.next > 1
@@ -197,6 +222,8 @@ def test_a_dead_channel_shows_its_last_values(tmp_path: Path) -> None:
         assert shown["state"] == "DEAD"
         assert shown["hops"]["total"]["count"] > 20
         assert shown["hops"]["consume"]["count"] == 0
+        recent = json.loads(latency(daemon, "--json", "--recent").stdout)
+        assert recent["hops"] == shown["hops"]
 
 
 @pytest.mark.parametrize("schemas", [["mbo"], ["mbo", "mbp-1", "trades"]])
@@ -291,9 +318,48 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
         )
         assert (missing.returncode, missing.stdout) == (2, "")
         assert missing.stderr == '--plot: "x.png": needs matplotlib: pip install "feedhandler[plots]"\n'
-        nowhere = latency(daemon, "--seconds", "0", "--plot", str(tmp_path / "nowhere" / "x.png"))
-        assert nowhere.returncode == 1
-        assert "No such file or directory" in nowhere.stderr
+        path = tmp_path / "nowhere" / "x.png"
+        nowhere = latency(daemon, "--plot", str(path))
+        assert (nowhere.returncode, nowhere.stdout) == (2, "")
+        assert nowhere.stderr == f'--plot: "{path}": No such file or directory\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seconds", "nan"], "--seconds: nan is not in the range 0<=x<=86400\n"),
+        (
+            ["--recent", "--seconds", "0"],
+            "--recent: nothing is measured in --seconds 0; more of them, or --watch, are needed\n",
+        ),
+    ],
+)
+def test_what_would_measure_nothing_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    """Whether there is such a channel or not."""
+    done = subprocess.run(
+        [*COMMAND, "latency", "live", "--runtime-dir", str(tmp_path), *options],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+@pytest.mark.parametrize("columns", [80, 106, 120, 197, 198])
+def test_table_fits_its_terminal(tmp_path: Path, columns: int) -> None:
+    """One line a hop, however wide; the distribution where there is room for all of it, words beyond."""
+    with measuring(tmp_path, 1) as (daemon, _):
+        wait_for(lambda: daemon.reader.latency()["samples"] > 100, "samples")
+        words = [*COMMAND, "latency", "live", "--runtime-dir", str(daemon.runtime_dir), "--seconds", "0.2"]
+        shown = on_terminal(words, columns)
+    lines = [line.rstrip() for line in shown.splitlines()]
+    at = next(i for i, line in enumerate(lines) if line.startswith("hop "))
+    assert [line.split()[0] for line in lines[at:]] == ["hop", *HOPS, "total", "consume", "whole"]
+    assert ("10ms" in lines[at]) == (columns >= 106)
+    assert ("from the hop before" in lines[at]) == (columns >= 198)
+    assert all(len(line) <= columns for line in lines)
+    assert "…" not in shown
 
 
 def test_watching_ends_when_interrupted(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Prometheus exporter, over HTTP."""
 
+import json
 import os
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def test_metrics_are_the_counters_of_stat_with_their_descriptions(runtime: Path)
     command = [sys.executable, "-m", "feedhandler.metrics", str(runtime / "test"), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    url = process.stderr.readline().split()[1]
+    url = json.loads(process.stderr.readline())["url"]
     writer.heartbeat()
     values, helps = _scrape(url)
     assert values["feedhandler_up", "test"] == 1
@@ -123,7 +124,6 @@ def test_listen_that_cannot_be_is_one_line(runtime: Path) -> None:
         str(runtime),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert (done.returncode, done.stderr) == (
-        2,
-        'feedhandler.metrics: --listen: "nonsense": ADDRESS:PORT is allowed\n',
-    )
+    entry = json.loads(done.stderr)
+    assert (done.returncode, entry["level"], entry["event"]) == (2, "error", "helper failed")
+    assert entry["reason"] == 'metrics.listen (--listen): "nonsense": ADDRESS:PORT is allowed'

@@ -1,5 +1,6 @@
 """ZeroMQ, end to end, with real sockets."""
 
+import json
 import os
 import signal
 import subprocess
@@ -300,8 +301,13 @@ def test_endpoint_that_cannot_be_bound_is_one_line(runtime: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 1
-    assert done.stderr.startswith('feedhandler.publish: --endpoint: "tcp://203.0.113.1:1": ')
-    assert done.stderr.count("\n") == 1
+    entry = json.loads(done.stderr)
+    assert (entry["channel"], entry["event"], entry["helper"]) == (
+        "test",
+        "helper failed",
+        "feedhandler.publish",
+    )
+    assert entry["reason"].startswith('publish.zmq.endpoint (--endpoint): "tcp://203.0.113.1:1": ')
     writer.release()
 
 
