@@ -85,7 +85,7 @@ def command(
 
     JOURNAL is a journal's directory, a segment of it, or any file that `feedhandler replay` reads. The
     packets of each day go through the same pipeline; what a line lost and the other or a re-request server
-    brought is there. Files: DATASET-YYYYMMDD.SCHEMA.dbn.zst, DBN version 3 with symbol mappings, or .parquet.
+    brought is there. Files: xnas-itch-20261120.mbo.dbn.zst, DBN version 3 with symbol mappings, or .parquet.
 
     Exit status: 0 everything is there, 1 messages were lost for good or the input is damaged, 2 bad usage.
 

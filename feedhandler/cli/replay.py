@@ -135,8 +135,8 @@ def checked(
     "--interface",
     default="127.0.0.1",
     show_default=True,
-    metavar="ADDR",
-    help="With --send: the interface's address.",
+    metavar="DEVICE",
+    help="With --send: address or device to send by.",
 )
 def command(
     path: str,

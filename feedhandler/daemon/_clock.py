@@ -11,8 +11,8 @@ from structlog.typing import FilteringBoundLogger
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon import _hardware_clock
-from feedhandler.daemon._devices import device_of
 from feedhandler.daemon._hardware_clock import Reading
+from feedhandler.devices import device_of
 
 UNKNOWN_NS = 16_000_000_000
 """The kernel's own limit (NTP_PHASE_LIMIT): an error of 16 s means that nobody has said how large it is."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from feedhandler import _core
 from feedhandler.config import Config
-from feedhandler.daemon._devices import device_of
+from feedhandler.devices import device_of
 
 HOW_TO_GET_IT = "install libdpdk-dev and build feedhandler anew, or name a plugin in receive.dpdk.plugin"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from feedhandler import _core
 from feedhandler.config import Config
 from feedhandler.daemon import _dpdk
-from feedhandler.daemon._devices import device_names, is_here
 from feedhandler.daemon._host_network import line_settings
 from feedhandler.daemon._realtime import refusal
+from feedhandler.devices import device_names, is_here
 from feedhandler.errors import RunError, UsageError
 from feedhandler.exchange_time import day_of, midnight_ns
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from feedhandler import _core
 from feedhandler.config import Config, Line
-from feedhandler.daemon._devices import address_of, device_names, device_of
 from feedhandler.daemon._dpdk import refusal
 from feedhandler.daemon._finding import Finding, error, ok, warning
+from feedhandler.devices import address_of, device_names, device_of
 
 WANTED_BUFFER = 64 << 20
 """Bytes asked for per line, as in core/receive/multicast.hpp. The kernel reports twice what it grants."""

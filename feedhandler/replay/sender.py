@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from feedhandler import _core
+from feedhandler.devices import address_of, device_names, device_of, is_here
 from feedhandler.errors import RunError, UsageError
 from feedhandler.exchange_time import midnight_ns
 from feedhandler.replay import pace
@@ -126,9 +127,13 @@ class Sender:
         return source_failures(self._source, self._packets.input_end())
 
     def _open(self, endpoint: Endpoint) -> socket.socket:
+        address = address_of(self._interface) or self._interface
+        if not is_here(address) or device_of(address) == address:
+            lacking = f"is no address of this machine or device that has one (devices: {device_names()})"
+            raise UsageError(f'--interface: "{self._interface}" {lacking}')
         out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self._interface))
+            out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
             out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
             out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
             out.connect(endpoint.group)

@@ -12,7 +12,6 @@ import pytest
 
 from feedhandler.config import Config
 from feedhandler.daemon._clock import UNKNOWN_NS, Health
-from feedhandler.daemon._devices import device_names, device_of, is_here
 from feedhandler.daemon._hardware_clock import Reading
 from feedhandler.daemon._host_clock import (
     disciplines,
@@ -23,6 +22,7 @@ from feedhandler.daemon._host_clock import (
 )
 from feedhandler.daemon._host_journal import file_system
 from feedhandler.daemon._kernel_files import parse_cpus
+from feedhandler.devices import device_names, device_of, is_here
 from feedhandler.journal.segments import segment_path
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import free_port

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedhandler.daemon._devices import device_of
 from feedhandler.daemon._hardware_clock import (
     PTP_SYS_OFFSET_EXTENDED,
     PTP_SYS_OFFSET_PRECISE,
@@ -21,6 +20,7 @@ from feedhandler.daemon._hardware_clock import (
     parse_ts_info,
     read_clock,
 )
+from feedhandler.devices import device_of
 from tests.support.netns import inside, veth_pair
 
 SECOND = 1_000_000_000

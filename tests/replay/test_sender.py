@@ -189,14 +189,25 @@ def test_command_sends_and_says_so(
     path = tmp_path / "x"
     path.write_bytes(binary_file([itch.system_event()]))
     where = ",".join(f"{e.name}={e.group[0]}:{e.group[1]}" for e in endpoints(lines))
-    monkeypatch.setattr(sys, "argv", ["feedhandler", "replay", str(path), "--send", where, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    counts = json.loads(capsys.readouterr().out)
-    assert (counts["packets"], counts["messages"], counts["sent"]) == (1, 1, {"A": 1, "B": 1})
+    words = ["feedhandler", "replay", str(path), "--send", where]
+    for interface in ("127.0.0.1", "lo"):
+        monkeypatch.setattr(sys, "argv", [*words, "--interface", interface, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        counts = json.loads(capsys.readouterr().out)
+        assert (counts["packets"], counts["messages"], counts["sent"]) == (1, 1, {"A": 1, "B": 1})
+    for interface in ("eth99", "192.0.2.1", "1.2.3"):
+        monkeypatch.setattr(sys, "argv", [*words, "--interface", interface])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        message = (
+            f'--interface: "{interface}" is no address of this machine or device that has one (devices: '
+        )
+        assert message in capsys.readouterr().err
     for refused in (["--dbn", str(tmp_path)], ["--symbols", "A"], ["--no-rewind"], ["--schema", "mbo"]):
-        monkeypatch.setattr(sys, "argv", ["feedhandler", "replay", str(path), "--send", where, *refused])
+        monkeypatch.setattr(sys, "argv", [*words, *refused])
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 2
