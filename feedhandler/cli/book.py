@@ -16,7 +16,7 @@ from feedhandler.errors import UsageError
 @click.argument("channel")
 @click.argument("symbol")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one a change).")
-@click.option("--watch", is_flag=True, help="Follow the book until interrupted.")
+@click.option("--watch", is_flag=True, help="Follow the book until interrupted, or the daemon is gone.")
 @runtime_dir_option
 def command(channel: str, symbol: str, as_json: bool, watch: bool, runtime_dir: str | None) -> None:
     """Show up to ten levels a side of SYMBOL's book in CHANNEL: act on them only if the state is LIVE.

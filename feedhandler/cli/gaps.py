@@ -16,7 +16,9 @@ from feedhandler.runtime_dir import channel_dir
 @click.command("gaps", epilog="Example: feedhandler gaps xnas-itch --json")
 @click.argument("channel")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one each time).")
-@click.option("--watch", is_flag=True, help="Print again each second until interrupted.")
+@click.option(
+    "--watch", is_flag=True, help="Print again each second until interrupted, or the daemon is gone."
+)
 @runtime_dir_option
 def command(channel: str, as_json: bool, watch: bool, runtime_dir: str | None) -> None:
     """Show the newest 1,024 holes in CHANNEL's feed: when, which numbers (inclusive), and who brought them.

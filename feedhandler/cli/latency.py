@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--recent", is_flag=True, help="Only what was measured in these seconds, of all hops.")
 @click.option("--plot", metavar="FILE", help="Draw it into FILE as well: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one each time).")
-@click.option("--watch", is_flag=True, help="Print again and again until interrupted.")
+@click.option("--watch", is_flag=True, help="Print again and again until interrupted, or the daemon is gone.")
 @runtime_dir_option
 def command(
     channel: str,

@@ -16,7 +16,9 @@ from feedhandler.runtime_dir import channel_dir
 @click.command("stat", epilog="Example: feedhandler stat xnas-itch --watch")
 @click.argument("channel")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one each time).")
-@click.option("--watch", is_flag=True, help="Print again each second until interrupted.")
+@click.option(
+    "--watch", is_flag=True, help="Print again each second until interrupted, or the daemon is gone."
+)
 @click.option("--describe", is_flag=True, help="Say what each counter counts.")
 @runtime_dir_option
 def command(channel: str, as_json: bool, watch: bool, describe: bool, runtime_dir: str | None) -> None:

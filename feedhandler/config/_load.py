@@ -116,9 +116,22 @@ def _repeated_line_names(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
+def _repeated_lines(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    seen: dict[tuple[str, int, str, str], int] = {}
+    found = []
+    for index, line in enumerate(lines):
+        first = seen.setdefault((line.group, line.port, line.interface, line.source), index)
+        if first != index:
+            where = f'"{line.group}", port {line.port} on "{line.interface}"'
+            found.append(
+                (f"line[{index}].group", f"{where} is line[{first}] already: each packet would come twice")
+            )
+    return found
+
+
 def _contradictions(config: Config) -> list[tuple[str, str]]:
     """Return what does not go together: a key, and why."""
-    found = []
+    found = _repeated_lines(config.line)
     if config.receive.mode == "dpdk":
         if not config.receive.spin:
             found.append(("receive.spin", 'false does not go with receive.mode "dpdk": it can only poll'))

@@ -41,8 +41,9 @@ def _feed(stat: dict[str, Any]) -> RenderableType:
     return Group(
         table,
         f"  {stat['messages']:,} messages, {stat['orders']:,} orders live",
-        f"  {gaps['total']} holes, {gaps['open']} open: {gaps['recovered_line']:,} messages from the other "
-        f"line, {gaps['recovered_rewind']:,} re-requested, {gaps['unrecovered']} lost",
+        f"  {gaps['total']} holes, {gaps['open']} open",
+        f"  {gaps['recovered_line']:,} messages from the other line, "
+        f"{gaps['recovered_rewind']:,} re-requested, {gaps['unrecovered']} lost",
         "",
     )
 

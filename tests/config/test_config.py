@@ -234,6 +234,16 @@ def test_what_dpdk_needs_and_has_not_is_named(tmp_path: Path, receive: str, mess
     assert error_of(tmp_path, text) == f"feed.toml: {message}"
 
 
+def test_line_that_is_another_one_is_refused(tmp_path: Path) -> None:
+    """Twice the packets and not one loss less; on another interface, or of another source, it is a line."""
+    same = '[[line]]\nname = "B"\ngroup = "239.1.1.1"\nport = 26477\n'
+    text = '[channel]\nname = "x"\n' + same.replace("B", "A") + same
+    message = 'line[1].group: "239.1.1.1", port 26477 on "127.0.0.1" is line[0] already: each packet'
+    assert message in error_of(tmp_path, text)
+    for other in ('interface = "127.0.0.2"\n', 'source = "10.0.0.1"\n'):
+        assert len(load(write(tmp_path, text + other), {}).line) == 2
+
+
 def test_endpoints_of_zeromq_differ(tmp_path: Path) -> None:
     """The second could not listen there."""
     text = MINIMAL + '[publish.zmq]\nsnapshot_endpoint = "tcp://127.0.0.1:26700"\n'
