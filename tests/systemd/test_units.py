@@ -39,9 +39,13 @@ exchange.close()
 JOIN = """
 from feedhandler.publish import ZmqSubscriber
 images = "tcp://127.0.0.1:26702"
-with ZmqSubscriber("tcp://127.0.0.1:26701", "zeromq", snapshot_endpoint=images) as subscriber:
+with ZmqSubscriber("tcp://127.0.0.1:26701", "all", snapshot_endpoint=images) as subscriber:
     subscriber.join(timeout_s=20)
     print(subscriber.state.name)
+"""
+SCRAPE = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9465/metrics").read().decode())
 """
 
 
@@ -257,14 +261,26 @@ def test_wrong_configuration_is_not_tried_again(machine: Machine, config: str, l
     machine.run("systemctl", "reset-failed", name)
 
 
-def test_zeromq_publishes_from_within_the_sandbox(machine: Machine) -> None:
-    """By address and by device; libzmq asks netlink for the devices before it listens."""
-    name = "feedhandler@zeromq.service"
-    zmq = '[publish.zmq]\nendpoint = "tcp://127.0.0.1:26701"\nsnapshot_endpoint = "tcp://lo:26702"\n'
-    machine.write("/etc/feedhandler/zeromq.toml", CONFIG.format(port=26479) + zmq)
+def test_helpers_do_their_work_within_the_sandbox(machine: Machine) -> None:
+    """Journal, metrics, ZeroMQ by address and by device: libzmq asks netlink for the devices first."""
+    name, config = "feedhandler@all.service", CONFIG.format(port=26479)
+    config = config.replace('listen = ""', 'listen = "127.0.0.1:9465"')
+    config += '[publish.zmq]\nendpoint = "tcp://127.0.0.1:26701"\nsnapshot_endpoint = "tcp://lo:26702"\n'
+    config += '[journal]\ndirectory = "/var/lib/feedhandler/all"\nsegment_mib = 1\n'
+    machine.write("/etc/feedhandler/all.toml", config)
     machine.run("systemctl", "start", name)
     try:
-        assert machine.run("/opt/feedhandler/bin/python", "-", text=JOIN).strip() == "STARTING"
+        send(machine, 1, 100, port=26479)
+        wait_for(
+            lambda: stat(machine, "all")["journal"].get("packets", 0) >= 10, "the journal", interval_s=0.2
+        )
+        assert machine.run("/opt/feedhandler/bin/python", "-", text=JOIN).strip() == "LIVE"
+        scraped = wait_for(
+            lambda: machine.run("/opt/feedhandler/bin/python", "-", text=SCRAPE, check=False),
+            "the metrics",
+            interval_s=0.2,
+        )
+        assert 'feedhandler_messages_total{channel="all"} 100.0' in scraped
         assert "helper died" not in machine.run("journalctl", "-u", name, "-o", "cat")
     finally:
         machine.run("systemctl", "stop", name)
