@@ -25,7 +25,7 @@ _REMEDIES = {
     "receive.dpdk.ports": "name a device of this host with arguments that its driver knows",
     "EAL does not start": "correct receive.dpdk.eal; huge pages are needed with receive.dpdk.huge_pages",
     "has a socket of another process": "stop that one: a queue has one socket of AF_XDP",
-    "CAP_": "systemd/mode-{mode}.conf gives them to the unit",
+    "CAP_": "systemd/mode-{mode}.conf gives the unit what this mode needs",
     "not permitted": "systemd/mode-{mode}.conf gives the unit what this mode needs",
 }
 """By what is said when sources cannot be opened: the first that is in it."""

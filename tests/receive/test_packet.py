@@ -212,7 +212,7 @@ def test_check_opens_the_lines_in_this_mode(pair: Veth, tmp_path: Path) -> None:
     assert without.startswith(
         'ERROR receive.mode: receive.mode "packet" on vR: AF_PACKET socket (needs CAP_NET'
     )
-    assert "-> give CAP_NET_RAW" in without
+    assert "-> systemd/mode-packet.conf gives the unit what this mode needs" in without
 
 
 SEALED = """
