@@ -1,5 +1,6 @@
 """The journal's side of `feedhandler check`: can it be written, and does the disk hold what is to be kept?"""
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def look(config: Config) -> Iterator[Finding]:
         return
     system = file_system(existing)
     yield ok(KEY, f"{directory} can be written, {system.kind} at {system.mount_point}")
+    yield from _taken(directory)
     yield from _kind(system)
     yield from _space(journal, directory, existing)
 
@@ -54,6 +56,21 @@ def file_system(path: Path, mountinfo: str = "/proc/self/mountinfo") -> FileSyst
         if fits and len(mount_point.parts) >= len(best.mount_point.parts):
             best = FileSystem(mount_point, after.split()[0])
     return best
+
+
+def _taken(directory: Path) -> Iterator[Finding]:
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # no journal was ever here
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = f"a journal is writing into {directory}: no other one can"
+        remedy = "another directory, unless it is that of this channel's running daemon"
+        yield warning(KEY, text, remedy, f"fuser -v {directory}/lock")
+    finally:
+        os.close(descriptor)
 
 
 def _kind(system: FileSystem) -> Iterator[Finding]:

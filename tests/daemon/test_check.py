@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from feedhandler.daemon._host_journal import file_system
 from feedhandler.daemon._kernel_files import parse_cpus
 from feedhandler.devices import device_names, device_of, is_here
 from feedhandler.journal.segments import segment_path
+from feedhandler.journal.writer import locked
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import free_port
 
@@ -187,6 +189,15 @@ def test_journal_directory_that_may_not_be_looked_into_is_an_error() -> None:
     assert found["journal.directory"]["status"] == "error"
     assert found["journal.directory"]["text"].startswith(f"{folder}/private/xnas cannot be made or written")
     assert found["line[0].group"]["status"] == "ok"
+
+
+def test_journal_directory_that_another_one_writes_into_is_a_warning(tmp_path: Path) -> None:
+    """It may be this channel's own daemon that runs."""
+    text = journal_config(tmp_path, segment_mib=1, retain_gib=0.004)
+    with locked(tmp_path, threading.Event()):
+        found = json.loads(check(tmp_path, "--json", text=text).stdout)["findings"]
+    assert [f["status"] for f in found if f["text"].startswith("a journal is writing into")] == ["warning"]
+    assert "a journal is writing" not in check(tmp_path, text=text).stdout
 
 
 def test_segment_that_is_gone_meanwhile_is_not_counted(tmp_path: Path) -> None:
