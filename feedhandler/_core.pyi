@@ -828,6 +828,10 @@ class JournalImage:
     def orders(self) -> int: ...
 
     @property
+    def last_message(self) -> bytes:
+        """The message with the number before next_sequence."""
+
+    @property
     def failure(self) -> str:
         """Why the books must not be used; empty: they may."""
 

@@ -4,9 +4,11 @@ The receive thread holds packets meanwhile. This is a thread beside it that read
 before, estimates what is faster, has the books made, and takes the next source when one fails.
 """
 
+import socket
+import struct
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,9 @@ ROUND_TRIP_S = 0.001
 ORDER_BYTES = 40
 REPLY_BYTES = 1400
 MANY_ORDERS = 5_000_000
+ANSWER_S = 0.1
+ATTEMPTS = 3
+_HEADER = struct.Struct(">10sQH")  # MoldUDP64: session, number, count
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,21 @@ def orders_before(directory: Path) -> tuple[bytes, int]:
         return counters["session"].ljust(10).encode(), counters["feed"]["orders"]
     except (UsageError, RunError):  # none ran before, or one of another version
         return b"", 0
+
+
+def ask(server: tuple[str, int], session: bytes, number: int) -> bytes | None:
+    """Return the message of that number as a re-request server has it (MoldUDP64); None: it does not say."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line, suppress(OSError):
+        line.settimeout(ANSWER_S)
+        line.connect(server)
+        for _ in range(ATTEMPTS):
+            line.send(_HEADER.pack(session, number, 1))
+            with suppress(TimeoutError):
+                reply = line.recv(65_535)
+                if len(reply) >= _HEADER.size + 2 and _HEADER.unpack_from(reply)[:2] == (session, number):
+                    at = _HEADER.size + 2
+                    return reply[at : at + int.from_bytes(reply[at - 2 : at])]
+    return None
 
 
 class Restart:
@@ -237,8 +257,28 @@ class Restart:
             return f"the journal cannot tell: {image.failure}"
         facts = {"first_to_apply": image.next_sequence, "orders": image.orders, "bytes": done}
         self._log.info("restart_image", took_s=round(time.monotonic() - started_s, 3), **facts)
+        if failure := self._contradiction(feed, held.session, image):
+            return failure
         feed.restart_by_journal(image)
-        return "" if self._wait(feed) != "failed" else "its books are of another session"
+        return "" if self._wait(feed) != "failed" else "its books are not those of the session on the lines"
+
+    def _contradiction(self, feed: _core.Feed, session: bytes, image: _core.JournalImage) -> str:
+        """Return why what follows on the lines may not follow on the journal; "": it does.
+
+        An exchange that begins anew under the same name looks the same but for the messages themselves: a
+        server is asked for the last one. Where the lines overlap with the journal, the feed looks itself.
+        """
+        number = image.next_sequence - 1
+        for server in self._config.recovery.server:
+            found = ask(server.host_port, session, number)
+            if found is not None:
+                same = found == image.last_message
+                return "" if same else f"number {number} is another message now: the numbers have begun again"
+        while feed.restart_state == "waiting":
+            if self._stop.wait(LOOK_S):
+                return "not needed any more"
+        missed = feed.restart_first - image.next_sequence
+        return f"{missed} messages were missed, and no server says what precedes them" if missed > 0 else ""
 
     def _not_worth_it(
         self, feed: _core.Feed, held: journal.Held, image: _core.JournalImage, done: int, took_s: float

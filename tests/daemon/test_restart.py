@@ -120,7 +120,8 @@ def test_killed_daemon_goes_on_from_its_journal_and_asks_for_what_it_missed(
             assert logged(daemon, "restart_image")["first_to_apply"] == 6001
             gaps = daemon.stat()["gaps"]
             assert (gaps["recovered_rewind"], gaps["unrecovered"]) == (300, 0)
-            assert min(first for first, _ in here.server.requests) == 6001
+            assert here.server.requests[0] == (6000, 1)  # is it still the same run of the session?
+            assert min(first for first, _ in here.server.requests[1:]) == 6001
             here.exchange.send(12_000)
             here.exchange.end()
             state_of(daemon, ENDED)
@@ -244,8 +245,68 @@ def test_journal_of_another_session_is_not_believed(tmp_path: Path, day: list[by
             state_of(daemon, STALE)
             wait_for(lambda: daemon.reader.next_sequence == 2501, "all messages")
             reasons = [e.get("reason") for e in daemon.log() if e["event"] == "restart_failed"]
-            assert set(reasons) <= {"the lines carry another session", "its books are of another session"}
             assert reasons
+            assert set(reasons) <= {
+                "the lines carry another session",
+                "its books are not those of the session on the lines",
+                "500 messages were missed, and no server says what precedes them",
+            }
+
+
+@pytest.mark.parametrize("server", ["answers", "is silent", "is not there"])
+@pytest.mark.parametrize("upto", [500, 2500])
+def test_journal_of_an_earlier_run_of_the_session_is_not_believed(
+    tmp_path: Path, day: list[bytes], server: str, upto: int
+) -> None:
+    """The exchange began anew under the same name while no daemon ran: no book of the old run, ever.
+
+    Whether the new run is below or beyond the number that the journal ends with when the daemon starts.
+    """
+    anew = simulated_messages(6000, seed=2)
+    with site(tmp_path, day) as here:
+        with here.run() as daemon:
+            here.send(daemon, 2000)
+            daemon.stop(signal.SIGKILL)
+        here.server.messages, here.server.silent = anew, server == "is silent"
+        if server == "is not there":
+            here.config.write_text(
+                here.config.read_text().replace(f":{here.server.address[1]}", f":{next(free_ports(1))}")
+            )
+        exchange = Exchange(anew, here.lines, SESSION)
+        exchange.next = upto + 1
+        with here.run() as daemon, contextlib.closing(exchange):
+            exchange.send(100)
+            wait_for(lambda: daemon.reader.counters()["lines"][0]["packets"], "the first packets")
+            exchange.send(5900 - upto)
+            wait_for(lambda: daemon.reader.next_sequence == 6001, "all messages")
+            state_of(daemon, STALE)
+            assert LIVE not in [e["state"] for e in daemon.log() if e["event"] == "state"]
+            [failed] = [e["reason"] for e in daemon.log() if e["event"] == "restart_failed"]
+            assert failed.split(", ")[0] in (
+                "number 2000 is another message now: the numbers have begun again",
+                "its books are not those of the session on the lines",
+                f"{upto - 2000} messages were missed",
+            )
+
+
+def test_journal_of_a_session_without_servers_is_held_against_the_lines(
+    tmp_path: Path, day: list[bytes]
+) -> None:
+    """Where they overlap, or meet: LIVE at once, with right books."""
+    with site(tmp_path, day) as here:
+        text = here.config.read_text()
+        at = text.index("[[recovery.server]]")
+        here.config.write_text(text[:at] + text[text.index("[publish]") :])
+        for upto in (2000, 2600):
+            with here.run() as daemon:
+                here.send(daemon, upto)
+                daemon.stop(signal.SIGKILL)
+            here.exchange.next -= 100 * (upto == 2600)  # the lines lag behind the journal
+        with here.run() as daemon:
+            here.exchange.send(600)
+            state_of(daemon, LIVE)
+            wait_for(lambda: daemon.reader.next_sequence == 3101, "all messages")
+            assert_books(daemon, model_of(day[:3100]))
 
 
 HELD = Held(

@@ -188,6 +188,37 @@ def test_journal_of_another_day_is_no_help(tmp_path: Path, day: list[bytes]) -> 
         look(directory, stack)
 
 
+@pytest.mark.parametrize(
+    ("again", "apart_ns"), [(b"another", SECOND), (b"", 4 * SECOND)], ids=["another message", "after silence"]
+)
+def test_numbers_that_begin_again_soon_are_not_believed(
+    tmp_path: Path, day: list[bytes], again: bytes, apart_ns: int
+) -> None:
+    """Another number 1, or any after all lines were silent: as a live feed takes it."""
+    begin = [again] if again else day[:1]
+    packets = [
+        (0, packet(SESSION, 1, day[:3])),
+        (0, packet(SESSION, 1, begin)),
+        (0, packet(SESSION, 2, day[1:2])),
+    ]
+    directory = write(tmp_path, packets, start_ns=NOW - 20 * SECOND, step_ns=apart_ns)
+    with ExitStack() as stack:
+        assert "begin again" in image_of(look(directory, stack)).failure
+
+
+def test_late_copy_of_number_1_begins_nothing(tmp_path: Path, day: list[bytes]) -> None:
+    """The other line's, in a packet of another size."""
+    packets = [
+        (0, packet(SESSION, 1, day[:3])),
+        (1, packet(SESSION, 1, day[:1])),
+        (1, packet(SESSION, 2, day[1:4])),
+    ]
+    directory = write(tmp_path, packets, start_ns=NOW - 20 * SECOND, step_ns=SECOND)
+    with ExitStack() as stack:
+        image = image_of(look(directory, stack))
+        assert (image.failure, image.next_sequence, image.last_message) == ("", 5, day[3])
+
+
 def test_numbers_that_begin_again_under_one_name_are_not_believed(tmp_path: Path, day: list[bytes]) -> None:
     """Two runs of an exchange: nobody can tell whose number 2 is wanted."""
     packets = [

@@ -174,6 +174,13 @@ void register_restart(nb::module_& m) {
             "The first number that the books do not contain.")
         .def_prop_ro("orders", [](const JournalImage& self) { return self.image().orders(); })
         .def_prop_ro(
+            "last_message",
+            [](const JournalImage& self) {
+                const auto last = self.image().last_message();
+                return nb::bytes(last.data(), last.size());
+            },
+            "The message with the number before next_sequence.")
+        .def_prop_ro(
             "failure", [](const JournalImage& self) { return self.image().failure(); },
             "Why the books must not be used; empty: they may.");
 }

@@ -7,6 +7,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "book/book_set.hpp"
 #include "decode/well_formed.hpp"
@@ -36,6 +37,8 @@ class Image {
     std::uint64_t next_sequence() const { return arbiter_.next_sequence(); }
     book::BookSet& books() { return normalizer_.books(); }
     std::uint32_t orders() const { return normalizer_.books().live_orders(); }
+    // The message with the number before next_sequence().
+    std::span<const std::uint8_t> last_message() const { return last_message_; }
     std::uint64_t first_seen() const { return first_seen_; }  // lowest number that any packet brought
 
     // Why these books must not be used; empty: they may.
@@ -53,12 +56,16 @@ class Image {
     void on_messages(std::uint64_t first, std::span<const Message> messages, std::int64_t ts_recv_ns,
                      TimestampKind kind) {
         normalizer_.on_messages(first, messages, ts_recv_ns, kind);
+        last_message_.assign(messages.back().data, messages.back().data + messages.back().length);
     }
     bool believes(std::span<const Message> messages) const {
         return decode::well_formed(messages, normalizer_.counters().unknown_messages != 0);
     }
     void on_clear(std::uint64_t, std::int64_t) {}  // nothing is ever given up
-    void on_event(const Event&) {}
+    // A live feed has begun anew there, by the same rules.
+    void on_event(const Event& event) {
+        if (event.type == EventType::session_start) began_again_ = ++starts_ > 1;
+    }
     void send_request(std::size_t, std::span<const std::uint8_t, 20>) {}
 
   private:
@@ -91,6 +98,7 @@ class Image {
                               datagram.timestamp_kind, now_ns_);
             return;
         }
+        arbiter_.on_timer(now_ns_);
         look_at_number(datagram);
         arbiter_.on_packet(datagram.line, datagram.data, datagram.length, datagram.ts_recv_ns,
                            datagram.timestamp_kind, now_ns_);
@@ -101,8 +109,16 @@ class Image {
         if (count == frame::mold_heartbeat) return;
         if (first_seen_ == 0 || sequence < first_seen_) first_seen_ = sequence;
         if (sequence != 1) return;
-        if (began_ns_ == 0) began_ns_ = now_ns_;
-        began_again_ = began_again_ || now_ns_ - began_ns_ > longest_skew_ns;
+        const std::span<const std::uint8_t> blocks{datagram.data + frame::mold_header_bytes,
+                                                   datagram.length - frame::mold_header_bytes};
+        if (blocks.size() < 2 || blocks.size() - 2 < frame::load_be16(blocks.data())) return;
+        const auto first = blocks.first(2u + frame::load_be16(blocks.data()));
+        if (began_ns_ == 0) {
+            began_ns_ = now_ns_;
+            first_block_.assign(first.begin(), first.end());
+        }
+        began_again_ =
+            began_again_ || now_ns_ - began_ns_ > longest_skew_ns || !std::ranges::equal(first, first_block_);
     }
 
     sequence::SessionId session_;
@@ -113,7 +129,10 @@ class Image {
     Counters counters_;
     sequence::Arbiter<Image> arbiter_;
     std::int64_t now_ns_ = 0;
-    std::int64_t began_ns_ = 0;  // when number 1 came
+    std::int64_t began_ns_ = 0;               // when number 1 came
+    std::vector<std::uint8_t> first_block_;   // it, with its length
+    std::vector<std::uint8_t> last_message_;  // of those applied
+    unsigned starts_ = 0;                     // of the session
     bool began_again_ = false;
     std::uint64_t first_seen_ = 0;
 };

@@ -94,6 +94,8 @@ class Feed {
     static constexpr std::int64_t counters_interval_ns = 5'000'000;
     static constexpr std::int64_t kernel_stats_interval_ns = 100'000'000;  // these cost a system call a line
     static constexpr std::int64_t tick_check_interval_ns = 1'000'000'000;
+    static constexpr std::int64_t lines_behind_ns =
+        15'000'000'000;  // for them to reach a journal that is ahead
 
     // Joins the lines, makes the channel's files, takes all memory. Throws when any of it cannot be had.
     explicit Feed(const FeedSettings& settings)
@@ -307,10 +309,7 @@ class Feed {
             case Restart::Choice::none:
                 return;
             case Restart::Choice::journal:
-                if (!restart_.image().session().is(reinterpret_cast<const std::uint8_t*>(arbiter.session())))
-                    return restart_.fail();
-                snapshot_told_ = true;
-                return arbiter.on_image(restart_.image().next_sequence(), now_ns);
+                return look_at_image(restart_.image(), now_ns);
             case Restart::Choice::snapshot:
                 if (loader_) return load_snapshot();
                 return restart_.fail();
@@ -318,6 +317,26 @@ class Feed {
                 snapshot_told_ = true;
                 return arbiter.on_snapshot_failed(now_ns);
         }
+    }
+
+    // Of the run whose packets are held? Its last message must be what they say; while they are behind it,
+    // nobody knows.
+    void look_at_image(const journal::Image& image, std::int64_t now_ns) {
+        auto& arbiter = pipeline_.arbiter();
+        if (!image.session().is(reinterpret_cast<const std::uint8_t*>(arbiter.session())))
+            return restart_.fail();
+        const std::uint64_t last = image.next_sequence() - 1;
+        if (arbiter.known_sequence() <= last) {
+            if (image_offered_ns_ == 0) image_offered_ns_ = now_ns;
+            if (now_ns - image_offered_ns_ > lines_behind_ns) restart_.fail();
+            return;
+        }
+        if (const auto held = arbiter.held_message(last)) {
+            if (!std::ranges::equal(std::span{held->data, held->length}, image.last_message()))
+                return restart_.fail();
+        }
+        snapshot_told_ = true;
+        arbiter.on_image(image.next_sequence(), now_ns);
     }
 
     void run(std::promise<void>& ready) {
@@ -420,11 +439,12 @@ class Feed {
     EventQueue events_;
     std::optional<snapshot::Loader> loader_;
     Restart restart_;
-    bool snapshot_pending_ = false;  // books come, or those that came are in use
-    bool snapshot_told_ = false;     // the arbiter knows of them
-    bool loading_ = false;           // the loader works for us, or has what we use
-    std::int64_t midnight_ns_;       // of the trading day, UTC
-    std::int64_t day_ends_ns_;       // midnight of the next one
+    std::int64_t image_offered_ns_ = 0;  // while the lines are behind it
+    bool snapshot_pending_ = false;      // books come, or those that came are in use
+    bool snapshot_told_ = false;         // the arbiter knows of them
+    bool loading_ = false;               // the loader works for us, or has what we use
+    std::int64_t midnight_ns_;           // of the trading day, UTC
+    std::int64_t day_ends_ns_;           // midnight of the next one
     std::uint64_t session_first_ = 0;
 
     std::int64_t now_ns_ = 0;

@@ -191,6 +191,12 @@ class Arbiter {
     std::uint64_t held() const { return hold_.held(); }
     bool loading() const { return holding_; }        // a snapshot is wanted, or ready and not yet spliced in
     bool restarting() const { return restarting_; }  // and it is the first of a restart
+    // What the lines brought of this number meanwhile; none: they did not, or not yet.
+    std::optional<Message> held_message(std::uint64_t number) const {
+        if (!holding_ || number < next_ || number >= highest_ || highest_ - next_ > hold_.slots()) return {};
+        if (hold_.is_free(number)) return {};
+        return hold_.message(number);
+    }
 
     // Brings the lines' `missing` up to date; the other counters always are.
     void refresh_counters() { lines_.refresh_counters(next_); }
