@@ -397,8 +397,9 @@ class MessageStore:
             self._complete = end
         else:
             return
-        while self._complete < header[_NEXT] and self._complete in self:
-            self._complete += 1
+        if self._complete < header[_NEXT] and self._complete in self:  # millions may follow
+            missing = self.next_missing(self._complete, header[_NEXT])
+            self._complete = missing[0] if missing else header[_NEXT]
 
     def _find_complete(self) -> int:
         """The first number from `first_sequence` on that was never stored."""

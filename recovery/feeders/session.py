@@ -40,6 +40,7 @@ class SessionFeeder:
         self._configured = session
         self._before: bytes = b""  # the session before: its late packets start nothing
         self._adopted = False
+        self._confirmed = len(store) == 0  # what an earlier run has stored is of the run that is on
         self._suspect = 0
         self._heard_ns = 0  # when the session was last; 0: not known
         if session and store.session != session:
@@ -61,6 +62,8 @@ class SessionFeeder:
         elif sequence == 1 and self._starts_anew(payload, count, now_ns):
             store.reset(session)
             self._adopt(session)
+        if not self._confirmed:
+            self._confirm(session, sequence, payload, count)
         self._heard_ns = max(self._heard_ns, now_ns)
         messages = 0 if count == END_OF_SESSION else count
         if not self._plausible(sequence, sequence + messages):
@@ -95,10 +98,21 @@ class SessionFeeder:
         held, block = self.store.messages_from(1, 1, 1 << 17)
         return held == 1 and _whole(payload, count) and payload[HEADER.size :][: len(block)] != block
 
+    def _confirm(self, session: bytes, sequence: int, payload: bytes | memoryview, count: int) -> None:
+        """Hold the first packet that the store has already against it: another message is another run's."""
+        held, block = self.store.messages_from(sequence, 1, 1 << 17)
+        if not held or not _whole(payload, count):
+            return
+        self._confirmed = True
+        if payload[HEADER.size :][: len(block)] != block:
+            self.store.reset(session)
+            self._adopt(session)
+
     def _adopt(self, session: bytes) -> None:
         if session != self.store.session:
             self._before = self.store.session
             self.store.reset(session)
+            self._confirmed = True
         self._adopted = True
         self.end = self._suspect = 0
         self.known = self.store.next_sequence

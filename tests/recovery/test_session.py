@@ -1,6 +1,7 @@
 """Which packets go into a store, and when a session gives way to the next."""
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,33 @@ def test_other_message_of_number_1_begins_the_session_anew(ended: bool) -> None:
         assert feeder.on_packet(packet(ONE, 1, b"x"), MIDNIGHT + (0 if ended else 3 * SECOND)) == 1
         assert held(store) == {1: b"x"}
         assert (feeder.end, feeder.known) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("heard", "left"),
+    [
+        ([packet(ONE, 1, b"x"), packet(ONE, 3, b"z")], {1: b"x", 3: b"z"}),  # another run
+        ([packet(ONE, 2, b"y"), packet(ONE, 1, b"x")], {1: b"x", 2: b"y"}),
+        ([packet(ONE, 4, b"d"), packet(ONE, 2, b"b")], {1: b"a", 2: b"b", 3: b"c", 4: b"d"}),  # the same one
+        (
+            [packet(ONE, 2, b"b"), packet(ONE, 3, b"x")],
+            {1: b"a", 2: b"b", 3: b"c"},
+        ),  # known by now
+        ([packet(ONE, 1, b"x") + b"\0", packet(ONE, 2)], {1: b"a", 2: b"b", 3: b"c"}),  # damaged; a heartbeat
+    ],
+)
+def test_kept_store_of_an_earlier_run_of_the_session_is_not_served(
+    tmp_path: Path, heard: list[bytes], left: dict[int, bytes]
+) -> None:
+    """The exchange began again under the same name while nobody listened: the first overlap tells."""
+    path = tmp_path / "store"
+    with MessageStore.create(path) as store:
+        SessionFeeder(store).on_packet(packet(ONE, 1, b"a", b"b", b"c"), MIDNIGHT)
+    with MessageStore.open(path, writable=True) as store:
+        feeder = SessionFeeder(store)
+        for number, payload in enumerate(heard):
+            feeder.on_packet(payload, MIDNIGHT + number)
+        assert held(store) == left
 
 
 @pytest.mark.parametrize(
