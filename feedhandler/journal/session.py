@@ -95,9 +95,12 @@ def find(opened: Sequence[OpenSegment], now_ns: int, session: str = "") -> Held:
     Raises UselessError.
     """
     for index in reversed(range(len(opened))):
-        seen = [found for found in _survey(opened[index]) if session in ("", _text(found["session"]))]
+        there = _survey(opened[index])
+        seen = [found for found in there if session in ("", _text(found["session"]))]
         if seen:
             break
+        if there and max(day_of(found["last_ns"]) for found in there) < day_of(now_ns):
+            raise UselessError(f"it holds nothing of session {session} today")  # older ones do not either
     else:
         raise UselessError("it holds no packets of a session")
     newest = max(seen, key=lambda found: found["packets"])  # a stray packet makes no session

@@ -96,17 +96,15 @@ def _append_segment(segment: journal.Segment, whole: BinaryIO, damage: list[str]
     """Append a segment's records, behind one header for all."""
     start = whole.tell()
     skip = journal.PCAP_HEADER_BYTES if start else 0
-    try:
-        for chunk in journal.contents(segment):
-            whole.write(chunk[skip:])
-            skip = max(0, skip - len(chunk))
-    except journal.DamagedError as error:
-        damage.append(f"{segment.path.name}: {error}; what lies before it was played")
-        _cut_torn_record(start, whole)
-    if segment.kind == journal.PLAIN:
-        with segment.path.open("rb") as file:
-            torn = journal.readable(segment, file)[1]
-        if torn:
+    with segment.path.open("rb") as file:  # once: it may be compressed and removed meanwhile
+        try:
+            for chunk in journal.contents_of(segment, file):
+                whole.write(chunk[skip:])
+                skip = max(0, skip - len(chunk))
+        except journal.DamagedError as error:
+            damage.append(f"{segment.path.name}: {error}; what lies before it was played")
+            _cut_torn_record(start, whole)
+        if segment.kind == journal.PLAIN and (torn := journal.readable(segment, file)[1]):
             damage.append(f"{segment.path.name}: the last {torn} bytes are no whole packets")
 
 

@@ -7,6 +7,7 @@ too.
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +37,10 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
         raise UsageError(message) from error
     count = 0
     try:
-        for part in _parts(Path(path)):
-            with open_plain(part) as file:
-                for ts_ns, payload in _packets(dpkt, file):
-                    feeder.on_packet(payload, ts_ns)
-                    count += 1
+        for file in _files(Path(path)):
+            for ts_ns, payload in _packets(dpkt, file):
+                feeder.on_packet(payload, ts_ns)
+                count += 1
     except OSError as error:
         raise UsageError(f'file: "{name}": {error.strerror or error}') from error
     except zstandard.ZstdError as error:
@@ -51,13 +51,24 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
     return count
 
 
-def _parts(path: Path) -> list[Path]:
+def _files(path: Path) -> Iterator[IO[bytes]]:
     if not path.is_dir():
-        return [path]
-    parts = [segment.path for segment in journal.segments(path)]
-    if not parts:
+        with open_plain(path) as file:
+            yield file
+        return
+    segments = journal.segments(path)
+    if not segments:
         raise UsageError(f'file: "{path}": is a directory without segments of a journal')
-    return parts
+    for segment in segments:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(open_plain(segment.path))
+            except FileNotFoundError:  # finished or compressed since, or too old to be kept
+                now = [other.path for other in journal.segments(path) if other.start == segment.start]
+                if not now:
+                    continue
+                file = stack.enter_context(open_plain(now[0]))
+            yield file
 
 
 def _packets(dpkt: Any, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -4,9 +4,11 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ import zstandard
 from feedhandler import _core
 from feedhandler.cli import main
 from feedhandler.consumer.schema import DTYPES
+from feedhandler.journal import segments
+from feedhandler.journal.archive import compress
 from feedhandler.journal.segments import PACKED, PLAIN, segment_path
+from feedhandler.replay import source
 from tests.support.exchange import simulated_messages
 from tests.support.model_dialect import modified
 from tests.support.replay_files import GROUP_A, GROUP_B, link, mold, mold_end, pcap, udp
@@ -305,6 +310,25 @@ def test_capture_with_a_lost_message_is_exported_flagged_and_exits_1(run: Run, t
     assert status == 1
     assert "10 messages are not in the journal" in err
     assert "2026-10-30 trades: " in out
+
+
+def test_segment_that_is_compressed_just_when_it_was_read_is_there_once(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a journal that is being written: its records are not put together twice."""
+    for path in journal.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    once = len(source.open_source(tmp_path).data)
+    contents_of = segments.contents_of
+
+    def compressed_meanwhile(segment: segments.Segment, file: BinaryIO) -> Iterator[bytes]:
+        yield from contents_of(segment, file)
+        if segment.kind == PLAIN:
+            assert compress(segment, threading.Event())
+
+    monkeypatch.setattr(segments, "contents_of", compressed_meanwhile)
+    assert len(source.open_source(tmp_path).data) == once
+    assert not list(tmp_path.glob("*.pcap"))
 
 
 def test_truncated_compressed_segment_is_exported_up_to_its_end_and_exits_1(

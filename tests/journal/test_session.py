@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from feedhandler import _core
+from feedhandler.journal import session
 from feedhandler.journal.archive import compress
 from feedhandler.journal.segments import PART, PLAIN, segment_path, segments
 from feedhandler.journal.session import Held, UselessError, find, of_today, open_all
@@ -186,6 +187,19 @@ def test_journal_of_another_day_is_no_help(tmp_path: Path, day: list[bytes]) -> 
     directory = write(tmp_path, lines(day, 1, 101), start_ns=NOW - 36 * 3600 * SECOND)
     with ExitStack() as stack, pytest.raises(UselessError, match="another day"):
         look(directory, stack)
+
+
+def test_configured_session_is_not_looked_for_in_the_days_before(
+    tmp_path: Path, day: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest segment says that there is none of today: the others are not read, a week of them."""
+    for days in range(1, 8):
+        directory = write(tmp_path, lines(day, 1, 11), start_ns=NOW - days * 86400 * SECOND)
+    read, survey = [], session._survey
+    monkeypatch.setattr(session, "_survey", lambda one, *rest: read.append(one) or survey(one, *rest))
+    with ExitStack() as stack, pytest.raises(UselessError, match="nothing of session LIVETEST09 today"):
+        look(directory, stack, "LIVETEST09")
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """What captures and servers further up bring into a store."""
 
+import io
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dpkt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedhandler.errors import UsageError
+from feedhandler.journal.archive import compress
+from feedhandler.journal.segments import segment_path, segments
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.session import SessionFeeder
 from recovery.feeders.upstream import TIMEOUT_S, UpstreamFeeder
@@ -86,6 +91,32 @@ def test_other_link_types_and_byte_orders_are_read(tmp_path: Path, linktype: int
     with MessageStore.create() as store:
         assert feed_capture(SessionFeeder(store), path) == 1
         assert dict(store.messages()) == {1: text(1), 2: text(2)}
+
+
+def test_segment_that_is_compressed_or_removed_while_those_before_are_read_is_found(tmp_path: Path) -> None:
+    """Of a journal that is being written: the copy is read in its place, what was too old is left out."""
+    records = list(dpkt.pcap.Reader(io.BytesIO((ROOT / "pcaps" / "clean.pcap").read_bytes())))
+    paths = []
+    for number in range(3):
+        path = segment_path(tmp_path, "live", number + 1).with_suffix("")
+        with path.open("wb") as file:
+            writer = dpkt.pcap.Writer(file)
+            for at, frame in records[number * 20 : (number + 1) * 20]:
+                writer.writepkt(frame, at)
+        paths.append(path)
+
+    class Disturbed(SessionFeeder):
+        """The first packet is taken just when the journal tidies."""
+
+        def on_packet(self, payload: bytes | memoryview, now_ns: int = 0) -> int:
+            if self.counters.packets == 0:
+                assert compress(segments(tmp_path)[1], threading.Event())
+                paths[2].unlink()
+            return super().on_packet(payload, now_ns)
+
+    with MessageStore.create() as store:
+        assert feed_capture(Disturbed(store), tmp_path) == 40
+    assert not paths[1].exists()
 
 
 def test_cut_capture_is_refused_with_its_name(tmp_path: Path) -> None:
