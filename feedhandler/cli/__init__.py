@@ -37,6 +37,14 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"feedhandler.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a reader of its output that goes away is not its failure, as click has it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _drop_output()
+            return 0
+
 
 @click.group(
     cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}

@@ -70,11 +70,12 @@ def _print(book: Book, as_json: bool, clear: bool) -> None:
         click.echo(json.dumps(values))
         sys.stdout.flush()
         return
+    from rich.markup import escape
     from rich.table import Table
 
     console = open_console(clear)
     console.print(
-        f"[bold]{book.symbol}[/]  {book.state.name}  sequence {book.sequence}  {book.trading_status}"
+        f"[bold]{escape(book.symbol)}[/]  {book.state.name}  sequence {book.sequence}  {book.trading_status}"
     )
     table = Table("orders", "size", "bid", "ask", "size", "orders", box=None, pad_edge=False)
     for column in table.columns:

@@ -46,6 +46,7 @@ def command(channel: str, as_json: bool, watch: bool, describe: bool, runtime_di
 
 def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
     """Print the counters for people: a column a line, then the rest."""
+    from rich.markup import escape
     from rich.table import Table
 
     from feedhandler import _core
@@ -53,7 +54,8 @@ def _print_tables(stat: dict[str, Any], describe: bool, clear: bool) -> None:
 
     texts = _core.counter_descriptions()
     console = open_console(clear)
-    session = f"session {stat['session'] or '-'}, next {stat['next_sequence']}, up {stat['uptime_s']:.0f} s"
+    name = escape(stat["session"]) or "-"
+    session = f"session {name}, next {stat['next_sequence']}, up {stat['uptime_s']:.0f} s"
     console.print(f"[bold]{stat['channel']}[/]  {stat['state']}  {session}, consumers {stat['consumers']}")
     for group, label in (("lines", "line"), ("servers", "server")):
         if not stat[group]:

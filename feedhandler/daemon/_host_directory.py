@@ -25,7 +25,9 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
         yield error("runtime directory", f"{directory} cannot be made or written by this user", remedy)
         return
     space = os.statvfs(existing)
-    free, wanted = space.f_bavail * space.f_frsize, (config.publish.ring_mib << 20) + BOOKS_BYTES
+    rings_mib = config.publish.ring_mib + (config.journal.ring_mib if config.journal.directory else 0)
+    free, wanted = space.f_bavail * space.f_frsize, (rings_mib << 20) + BOOKS_BYTES
+    held = sum(file.stat().st_size for file in directory.glob("*")) if existing == directory else 0
     memory = _available()
     if free < wanted:
         text = f"{existing} has {free >> 20} MiB free, the channel needs up to {wanted >> 20}"
@@ -35,6 +37,10 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
         yield error("publish.ring_mib", text, "a smaller publish.ring_mib", "grep MemAvailable /proc/meminfo")
     else:
         yield ok("runtime directory", f"{directory} can be written, {free >> 20} MiB free")
+        if free + held < 2 * wanted:
+            text = f"{existing} has no room for {wanted >> 20} MiB twice: beside those of a run that crashed"
+            remedy = "a larger tmpfs, or the next start may be refused"
+            yield warning("runtime directory", text, remedy, f"df {existing}")
     yield _kind(existing)
 
 

@@ -156,8 +156,8 @@ class Restart:
                 held, costs = self._look(feed, files)
                 self._restart(feed, held, costs)
             except Exception as error:  # noqa: BLE001  whatever it is: the feed must not wait for ever
-                self._log.error("restart_failed", reason=f"{type(error).__name__}: {error}")
                 feed.restart_by("nothing")
+                self._log.error("restart_failed", reason=f"{type(error).__name__}: {error}")
             finally:
                 self._surveyed.set()
 

@@ -12,6 +12,7 @@ import zmq
 
 from feedhandler import _core
 from feedhandler.metrics.snapshot import STATE_NAMES
+from feedhandler.publish.endpoint import bind
 from feedhandler.publish.image import MAX_SYMBOLS, REQUEST, pack_book
 
 BOOKS_PER_TURN = 64
@@ -79,7 +80,7 @@ class ImageServer:
         self._socket.set(zmq.ROUTER_MANDATORY, 1)  # says when a peer is gone, or does not read
         self._socket.set(zmq.MAXMSGSIZE, 64)
         self._socket.set(zmq.LINGER, 200)
-        self._socket.bind(endpoint)
+        bind(self._socket, endpoint)
 
     @property
     def endpoint(self) -> str:

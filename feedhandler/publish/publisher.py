@@ -11,6 +11,7 @@ from feedhandler import _core
 from feedhandler.consumer.schema import EVENT_DTYPE, SCHEMA_NAMES
 from feedhandler.metrics.snapshot import STATE_NAMES
 from feedhandler.names import EVENT_NAMES, NATIVE_EVENTS
+from feedhandler.publish.endpoint import bind
 from feedhandler.publish.image_server import ImageServer
 from feedhandler.publish.wire import Header, widen
 
@@ -54,7 +55,7 @@ class Publisher:
         self._socket.set(zmq.SNDHWM, high_water_mark)
         self._socket.set(zmq.LINGER, 200)
         self._socket.set(zmq.MAXMSGSIZE, 256)  # of what peers send: subscriptions
-        self._socket.bind(endpoint)
+        bind(self._socket, endpoint)
         self.images = (
             ImageServer(self._consumer, self.channel, snapshot_endpoint, context)
             if snapshot_endpoint

@@ -248,3 +248,22 @@ def test_ctrl_c_ends_within_a_second(
     _, err = process.communicate(timeout=5)
     assert process.returncode == 130
     assert b"Traceback" not in err
+
+
+def test_session_with_brackets_is_shown_as_it_is(runtime: Path, writer: "_core.ChannelWriter") -> None:
+    """An exchange may name it so: not markup."""
+    writer.put_counters([{}], {}, {}, {}, session="A[/x]")
+    out, err = start(runtime, "stat", "test").communicate(timeout=20)
+    assert b"session A[/x], next" in out, err
+
+
+def test_reader_that_goes_away_is_no_failure(runtime: Path, writer: "_core.ChannelWriter") -> None:
+    """As with `| head -1`: exit status 0, and not a word."""
+    process = start(runtime, "stat", "test", "--json", "--watch")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()

@@ -339,6 +339,33 @@ def test_channel_larger_than_the_memory_is_an_error(tmp_path: Path) -> None:
     assert "the channel needs up to 65600" in wrong[0]
 
 
+@pytest.mark.parametrize(
+    ("size_mib", "tables", "status", "text"),
+    [
+        (400, "", "ok", "can be written"),
+        (200, "", "warning", "has no room for 128 MiB twice"),
+        (100, "", "error", "100 MiB free, the channel needs up to 128"),
+        (200, '[journal]\ndirectory = "j"\nring_mib = 128\n', "error", "the channel needs up to 256"),
+    ],
+)
+def test_channel_fits_its_file_system_also_beside_that_of_a_run_that_crashed(
+    tmp_path: Path, size_mib: int, tables: str, status: str, text: str
+) -> None:
+    """A new channel is made before the old one goes; the ring of the journal counts too."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    memory = tmp_path / "run"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(memory)], check=True)
+    try:
+        done = check(tmp_path, "--json", text=CONFIG.format(port=free_port()) + tables)
+    finally:
+        subprocess.run(["umount", str(memory)], check=True)
+    finding = findings(done)["runtime directory"]
+    assert finding["status"] == status
+    assert text in finding["text"]
+
+
 def test_zeromq_endpoint_may_name_a_device(tmp_path: Path) -> None:
     """As libzmq takes it: the device's first address."""
     text = CONFIG.format(port=free_port()) + f'[publish.zmq]\nendpoint = "tcp://lo:{free_port()}"\n'

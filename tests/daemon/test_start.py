@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from feedhandler import _core
 from feedhandler.exchange_time import midnight_ns
 from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
-from tests.support.exchange import Line
+from tests.support.exchange import Exchange, Line, simulated_messages
 from tests.support.multicast import free_port
+from tests.support.wait import wait_for
 
 LINE = 'interface = "127.0.0.1"\n'
 
@@ -100,6 +102,32 @@ def test_midnight_is_the_exchanges_in_winter_and_summer(day: str, utc: str) -> N
     """Messages count nanoseconds from midnight in New York."""
     expected = datetime.datetime.fromisoformat(utc).timestamp()
     assert midnight_ns(datetime.date.fromisoformat(day)) == expected * 1_000_000_000
+
+
+@pytest.mark.parametrize("log", ["full", "closed"])
+def test_log_that_cannot_be_written_ends_nothing(tmp_path: Path, log: str) -> None:
+    """A full disk behind it, or whoever read it is gone: entries are lost, the feed goes on."""
+    lines = [Line("A", f"239.199.{os.getpid() % 250}.4", free_port())]
+    config = write_config(tmp_path, lines, extra=f'[journal]\ndirectory = "{tmp_path}/journal"\n')
+    words = [*COMMAND, "run", "--config", str(config), "--runtime-dir", str(tmp_path / "run")]
+    reader, writer = os.pipe()
+    with Path("/dev/full").open("w") as full:
+        stderr = full.fileno() if log == "full" else writer
+        os.close(reader)
+        with subprocess.Popen(words, env=environment(), stderr=stderr) as process:
+            os.close(writer)
+            page = tmp_path / "run" / "live"
+            wait_for(lambda: (page / "channel").exists(), "the channel")
+            wait_for(lambda: (_core.journal_status(str(page)) or {}).get("state") == "writing", "the journal")
+            exchange = Exchange(simulated_messages(100), lines)
+            exchange.send(10)
+            exchange.heartbeat()
+            reads = _core.ChannelReader(str(page))
+            wait_for(lambda: reads.next_sequence == 11, "the messages")
+            assert process.poll() is None
+            process.terminate()
+            assert process.wait(20) == 0
+        exchange.close()
 
 
 STOPPED_EARLY = """

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -285,6 +286,24 @@ def test_process_beats_survives_the_daemon_and_tells_dead(runtime: Path) -> None
     os.kill(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=10)
     assert (process.returncode, stderr) == (0, "")
+    writer.release()
+
+
+def test_group_may_connect_to_a_socket_in_the_file_system(runtime: Path) -> None:
+    """Whatever the umask: to connect is to write, and the unit lets its group only read what it makes."""
+    writer = make_channel(runtime / "test")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    before = os.umask(0o027)
+    try:
+        endpoints = [f"ipc://{runtime}/{name}" for name in ("records", "images")]
+        publisher = Publisher(
+            str(runtime / "test"), endpoints[0], context=context, snapshot_endpoint=endpoints[1]
+        )
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((runtime / name).stat().st_mode) for name in ("records", "images")] == [0o660] * 2
+    publisher.close()
+    context.term()
     writer.release()
 
 
