@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from feedhandler.config import Config
@@ -27,7 +28,7 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
     space = os.statvfs(existing)
     rings_mib = config.publish.ring_mib + (config.journal.ring_mib if config.journal.directory else 0)
     free, wanted = space.f_bavail * space.f_frsize, (rings_mib << 20) + BOOKS_BYTES
-    held = sum(file.stat().st_size for file in directory.glob("*")) if existing == directory else 0
+    held = _held(directory) if existing == directory else 0
     memory = _available()
     if free < wanted:
         text = f"{existing} has {free >> 20} MiB free, the channel needs up to {wanted >> 20}"
@@ -42,6 +43,16 @@ def look(config: Config, directory: Path) -> Iterator[Finding]:
             remedy = "a larger tmpfs, or the next start may be refused"
             yield warning("runtime directory", text, remedy, f"df {existing}")
     yield _kind(existing)
+
+
+def _held(directory: Path) -> int:
+    """Return the bytes of the channel that is there; its daemon may be renaming and removing files."""
+    size = 0
+    with suppress(PermissionError):
+        for file in directory.iterdir():
+            with suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size
 
 
 def _available() -> int:
