@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,24 @@ def test_midnight_is_the_exchanges_in_winter_and_summer(day: str, utc: str) -> N
     """Messages count nanoseconds from midnight in New York."""
     expected = datetime.datetime.fromisoformat(utc).timestamp()
     assert midnight_ns(datetime.date.fromisoformat(day)) == expected * 1_000_000_000
+
+
+def test_start_after_a_crash_takes_the_room_of_the_run_before(tmp_path: Path) -> None:
+    """Memory for one channel and not for two: readers of the dead one lose it, but the feed comes back."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    memory = tmp_path / "run"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", str(memory)], check=True)
+    lines = [Line("A", f"239.199.{os.getpid() % 250}.5", free_port())]
+    extra = f'[journal]\ndirectory = "{tmp_path}/journal"\nring_mib = 4\n'
+    config = write_config(tmp_path, lines, publish="ring_mib = 64\n", extra=extra)
+    try:
+        for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+            with running(config, memory) as daemon:
+                assert daemon.stop(number) == (0 if number == signal.SIGTERM else -number)
+    finally:
+        subprocess.run(["umount", str(memory)], check=True)
 
 
 @pytest.mark.parametrize("log", ["full", "closed"])

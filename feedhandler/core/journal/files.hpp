@@ -20,9 +20,8 @@ class JournalFiles {
     JournalFiles(const std::string& directory, std::uint64_t ring_bytes, std::uint64_t epoch,
                  const publish::PacketOrigins& origins)
         : files_(directory, {"packets", "journal"}),
-          packets_(publish::Mapping::create(files_.made("packets"),
-                                            publish::packets_file_size(checked(ring_bytes)), 0640)),
-          page_(publish::Mapping::create(files_.made("journal"), sizeof(JournalPage), 0640)),
+          packets_(files_.create("packets", publish::packets_file_size(checked(ring_bytes)))),
+          page_(files_.create("journal", sizeof(JournalPage))),
           ring_(packets_.data(), ring_bytes, epoch, origins) {
         auto* page = new (page_.data()) JournalPage{};
         page->epoch = epoch;

@@ -55,10 +55,9 @@ class ChannelWriter {
           lock_(take_folder(settings)),
           // the channel last: it names the epoch
           files_(directory_, {"ring", "books", "channel"}),
-          channel_(Mapping::create(files_.made("channel"), sizeof(ChannelPage), 0640)),
-          ring_file_(
-              Mapping::create(files_.made("ring"), ring_file_size(checked(settings.ring_bytes)), 0640)),
-          books_(Mapping::create(files_.made("books"), settings.books_bytes, 0640)),
+          channel_(files_.create("channel", sizeof(ChannelPage))),
+          ring_file_(files_.create("ring", ring_file_size(checked(settings.ring_bytes)))),
+          books_(files_.create("books", settings.books_bytes)),
           page_(new (channel_.data()) ChannelPage{}),
           ring_(ring_file_.data(), settings.ring_bytes, settings.epoch, settings.schema_mask) {
         fill(settings);

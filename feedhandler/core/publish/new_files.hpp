@@ -27,6 +27,20 @@ class NewFiles {
 
     std::string made(const std::string& name) const { return directory_ + "/" + name + ".new"; }
 
+    // Throws ChannelError. A run that crashed may have left files that take the room: they go then, though
+    // readers could have looked at them a little longer. Not the last of the names, which says who died.
+    Mapping create(const std::string& name, std::size_t size) const {
+        try {
+            return Mapping::create(made(name), size, 0640);
+        } catch (const ChannelError&) {
+            bool room = false;
+            for (std::size_t i = 0; i + 1 < names_.size(); ++i)
+                room |= ::unlink((directory_ + "/" + names_[i]).c_str()) == 0;
+            if (!room) throw;
+        }
+        return Mapping::create(made(name), size, 0640);
+    }
+
     // In the order given, in place of those of an earlier start. Throws ChannelError.
     void put_in_place() {
         for (const std::string& name : names_) {
