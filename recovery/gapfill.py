@@ -23,6 +23,7 @@ from recovery.limits import Rate
 from recovery.server import RewindServer, ServerSettings
 from recovery.store import WHOLE_SESSION_BYTES, WHOLE_SESSION_MESSAGES, MessageStore
 
+LOADING_US = 300_000_000  # the service manager waits so long for the next sign that a file is being read
 TICK_S = 0.25
 REPORT_S = 10.0
 # of a bounded store: how many numbers it has room for; ITCH has about 33 with framing
@@ -44,7 +45,7 @@ def run(config: GapfillConfig, log: FilteringBoundLogger) -> None:
             if settings.source == "binaryfile":
                 feed_binaryfile(store, settings.file)
             elif settings.source in ("capture", "journal"):
-                feed_capture(feeder, settings.file)
+                feed_capture(feeder, settings.file, lambda: notify(f"EXTEND_TIMEOUT_USEC={LOADING_US}"))
         server = RewindServer(store, _endpoint(settings.listen), server_settings(settings))
         with server:
             lines = [LineSocket(line, index, feeder) for index, line in enumerate(config.line)]

@@ -6,7 +6,7 @@ too.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -20,12 +20,15 @@ from recovery.feeders.files import open_plain
 from recovery.feeders.session import SessionFeeder
 
 JOURNAL_MAC = b"\x02FHJ"
+PROGRESS_PACKETS = 1_000_000  # some ten seconds
 
 
-def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
+def feed_capture(
+    feeder: SessionFeeder, path: str | os.PathLike[str], progress: Callable[[], object] | None = None
+) -> int:
     """Take every multicast UDP datagram of the capture for a packet of the feed; returns how many there were.
 
-    A directory is a journal. Its segments are read in order.
+    A directory is a journal. Its segments are read in order. `progress` is called now and then.
 
     Raises UsageError when the file cannot be read as a capture, or dpkt is not installed.
     """
@@ -41,6 +44,8 @@ def feed_capture(feeder: SessionFeeder, path: str | os.PathLike[str]) -> int:
             for ts_ns, payload in _packets(dpkt, file):
                 feeder.on_packet(payload, ts_ns)
                 count += 1
+                if progress is not None and count % PROGRESS_PACKETS == 0:
+                    progress()
     except OSError as error:
         raise UsageError(f'file: "{name}": {error.strerror or error}') from error
     except zstandard.ZstdError as error:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from feedhandler.errors import UsageError
 from feedhandler.journal.archive import compress
 from feedhandler.journal.segments import segment_path, segments
+from recovery.feeders import capture
 from recovery.feeders.capture import feed_capture
 from recovery.feeders.session import SessionFeeder
 from recovery.feeders.upstream import TIMEOUT_S, UpstreamFeeder
@@ -91,6 +92,15 @@ def test_other_link_types_and_byte_orders_are_read(tmp_path: Path, linktype: int
     with MessageStore.create() as store:
         assert feed_capture(SessionFeeder(store), path) == 1
         assert dict(store.messages()) == {1: text(1), 2: text(2)}
+
+
+def test_long_reading_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day of packets takes longer than a service manager waits for a start."""
+    monkeypatch.setattr(capture, "PROGRESS_PACKETS", 7)
+    signs: list[None] = []
+    with MessageStore.create() as store:
+        count = feed_capture(SessionFeeder(store), ROOT / "pcaps" / "clean.pcap", lambda: signs.append(None))
+    assert len(signs) == count // 7 > 2
 
 
 def test_segment_that_is_compressed_or_removed_while_those_before_are_read_is_found(tmp_path: Path) -> None:
