@@ -28,6 +28,7 @@ from feedhandler.journal.segments import segment_path
 from feedhandler.journal.writer import locked
 from tests.support.daemon import COMMAND, environment
 from tests.support.multicast import free_port
+from tests.support.small_memory import small_memory
 
 CONFIG = """\
 [channel]
@@ -229,16 +230,9 @@ def test_journal_on_a_small_disk_is_told_before_it_is_full(
     tmp_path: Path, settings: dict[str, object], key: str, status: str, text: str
 ) -> None:
     """6 MiB of memory, 2 of them segments: the limit against what is free and what is held already."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    disk = tmp_path / "a disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=True)
-    try:
+    with small_memory(tmp_path / "a disk", 6) as disk:
         (disk / "checked-20261120T143000.000000001Z.pcap").write_bytes(bytes(2 << 20))
         found = findings(check(tmp_path, "--json", text=journal_config(disk, **settings)))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
     assert (found[key]["status"], text in found[key]["text"]) == (status, True), found[key]
     assert found["journal.directory"]["text"] == "tmpfs is memory: the journal is gone with the power"
 
@@ -352,15 +346,8 @@ def test_channel_fits_its_file_system_also_beside_that_of_a_run_that_crashed(
     tmp_path: Path, size_mib: int, tables: str, status: str, text: str
 ) -> None:
     """A new channel is made before the old one goes; the ring of the journal counts too."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    memory = tmp_path / "run"
-    memory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(memory)], check=True)
-    try:
+    with small_memory(tmp_path / "run", size_mib):
         done = check(tmp_path, "--json", text=CONFIG.format(port=free_port()) + tables)
-    finally:
-        subprocess.run(["umount", str(memory)], check=True)
     finding = findings(done)["runtime directory"]
     assert finding["status"] == status
     assert text in finding["text"]

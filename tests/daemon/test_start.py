@@ -14,6 +14,7 @@ from feedhandler.exchange_time import midnight_ns
 from tests.support.daemon import COMMAND, Daemon, environment, running, write_config
 from tests.support.exchange import Exchange, Line, simulated_messages
 from tests.support.multicast import free_port
+from tests.support.small_memory import small_memory
 from tests.support.wait import wait_for
 
 LINE = 'interface = "127.0.0.1"\n'
@@ -82,18 +83,11 @@ def test_runtime_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
 )
 def test_start_without_room_leaves_nothing_behind(tmp_path: Path, file: str, sizes: dict[str, str]) -> None:
     """What it has made already would keep the room from other channels, and from its own next start."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    memory = tmp_path / "run"
-    memory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=56m", "tmpfs", str(memory)], check=True)
-    try:
+    with small_memory(tmp_path / "run", 56) as memory:
         done = run(tmp_path, **{f"FEEDHANDLER__{key}": value for key, value in sizes.items()})
         assert done.returncode == 1
         assert f"{file}.new: no space for" in done.stderr
         assert not list(memory.rglob("*.new"))
-    finally:
-        subprocess.run(["umount", str(memory)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -107,20 +101,13 @@ def test_midnight_is_the_exchanges_in_winter_and_summer(day: str, utc: str) -> N
 
 def test_start_after_a_crash_takes_the_room_of_the_run_before(tmp_path: Path) -> None:
     """Memory for one channel and not for two: readers of the dead one lose it, but the feed comes back."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    memory = tmp_path / "run"
-    memory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", str(memory)], check=True)
     lines = [Line("A", f"239.199.{os.getpid() % 250}.5", free_port())]
     extra = f'[journal]\ndirectory = "{tmp_path}/journal"\nring_mib = 4\n'
     config = write_config(tmp_path, lines, publish="ring_mib = 64\n", extra=extra)
-    try:
+    with small_memory(tmp_path / "run", 130) as memory:
         for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
             with running(config, memory) as daemon:
                 assert daemon.stop(number) == (0 if number == signal.SIGTERM else -number)
-    finally:
-        subprocess.run(["umount", str(memory)], check=True)
 
 
 @pytest.mark.parametrize("log", ["full", "closed"])
