@@ -38,7 +38,7 @@ exchange.close()
 """
 JOIN = """
 from feedhandler.publish import ZmqSubscriber
-images = "tcp://127.0.0.1:26702"
+images = "ipc:///run/feedhandler/all/images"
 with ZmqSubscriber("tcp://127.0.0.1:26701", "all", snapshot_endpoint=images) as subscriber:
     subscriber.join(timeout_s=20)
     print(subscriber.state.name)
@@ -262,10 +262,14 @@ def test_wrong_configuration_is_not_tried_again(machine: Machine, config: str, l
 
 
 def test_helpers_do_their_work_within_the_sandbox(machine: Machine) -> None:
-    """Journal, metrics, ZeroMQ by address and by device: libzmq asks netlink for the devices first."""
+    """Journal, metrics, ZeroMQ by device and by file: libzmq asks netlink for the devices first.
+
+    A member of the group may connect to the file, and needs nothing else.
+    """
     name, config = "feedhandler@all.service", CONFIG.format(port=26479)
     config = config.replace('listen = ""', 'listen = "127.0.0.1:9465"')
-    config += '[publish.zmq]\nendpoint = "tcp://127.0.0.1:26701"\nsnapshot_endpoint = "tcp://lo:26702"\n'
+    config += '[publish.zmq]\nendpoint = "tcp://lo:26701"\n'
+    config += 'snapshot_endpoint = "ipc:///run/feedhandler/all/images"\n'
     config += '[journal]\ndirectory = "/var/lib/feedhandler/all"\nsegment_mib = 1\n'
     machine.write("/etc/feedhandler/all.toml", config)
     machine.run("systemctl", "start", name)
@@ -274,7 +278,10 @@ def test_helpers_do_their_work_within_the_sandbox(machine: Machine) -> None:
         wait_for(
             lambda: stat(machine, "all")["journal"].get("packets", 0) >= 10, "the journal", interval_s=0.2
         )
-        assert machine.run("/opt/feedhandler/bin/python", "-", text=JOIN).strip() == "LIVE"
+        group = machine.run("getent", "group", "feedhandler-consumers").split(":")[2]
+        member = ("setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}", "--bounding-set=-all")
+        joined = machine.run(*member, "/opt/feedhandler/bin/python", "-", text=JOIN)
+        assert joined.strip() == "LIVE"
         scraped = wait_for(
             lambda: machine.run("/opt/feedhandler/bin/python", "-", text=SCRAPE, check=False),
             "the metrics",
