@@ -33,9 +33,10 @@ def pair() -> Iterator[Veth]:
 
 
 @pytest.fixture
-def daemon(pair: Veth, tmp_path: Path) -> Iterator[Daemon]:
-    """Run a daemon in the receiver's namespace."""
-    config = write_config(tmp_path, [LINE], interface=pair.receiver_device)
+def daemon(pair: Veth, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """Run a daemon in the receiver's namespace, in the receive mode asked for."""
+    mode = f'mode = "{getattr(request, "param", "socket")}"\n'
+    config = write_config(tmp_path, [LINE], interface=pair.receiver_device, receive=mode)
     with running(config, tmp_path / "run", prefix=pair.inside(pair.receiver)) as made:
         yield made
 
@@ -63,6 +64,7 @@ def test_napi_that_brings_a_line_is_a_counter_and_not_in_the_log(pair: Veth, dae
         wait_for(lambda: line(daemon)["napi_id"] > 0, "the NAPI")
 
 
+@pytest.mark.parametrize("daemon", ["socket", "packet"], indirect=True)
 def test_times_of_a_card_whose_clock_cannot_be_compared_are_told_and_not_trusted(
     pair: Veth, daemon: Daemon
 ) -> None:
@@ -73,7 +75,9 @@ def test_times_of_a_card_whose_clock_cannot_be_compared_are_told_and_not_trusted
             sender.send(heartbeat, multicast_address(LINE.group), time.time_ns() if stamped else 0)
             wait_for(lambda: line(daemon)["packets"] == number, "the packet")  # noqa: B023  waited for here
             assert (line(daemon)["timestamp_kind"] == HARDWARE) == stamped
+        sender.send(heartbeat, multicast_address(LINE.group), 5 * 10**9)  # its clock was never set
+        wait_for(lambda: line(daemon)["packets"] == 4, "the packet")
     found = line(daemon)
     assert found["hardware_times"] == 2
-    assert found["kernel_times"] + found["user_times"] == 1
+    assert found["kernel_times"] + found["user_times"] == 2
     assert found["bad_times"] >= 2

@@ -34,6 +34,17 @@ def test_only_hardware_times_depend_on_the_devices_clock() -> None:
     assert not doubtful(USER, hardware=False)
 
 
+@pytest.mark.parametrize("told_ns", [0, 5 * SECOND, NOW - 100 * SECOND, NOW + 100 * SECOND, 2**62])
+def test_time_of_a_clock_that_was_never_set_is_now(told_ns: int) -> None:
+    """Of the thread's own clock, and trusted as that is: the device's does not count any more."""
+    told = _core.receive_time(
+        HARDWARE, told_ns, NOW, system_trusted=True, hardware_trusted=False, hardware_lead_ns=37 * SECOND
+    )
+    assert told == (NOW, False)
+    assert doubtful(HARDWARE, told_ns, error_ns=2 * MS)
+    assert not doubtful(HARDWARE, told_ns)
+
+
 def test_no_time_at_all_is_never_trusted() -> None:
     """A datagram that nobody stamped."""
     assert doubtful(NONE)
@@ -69,6 +80,7 @@ def test_hardware_time_in_tai_becomes_utc() -> None:
     age=st.one_of(
         st.integers(-(10**18), 10**18),
         st.sampled_from([-MS - 1, -MS, 0, SECOND, SECOND + 1]),
+        st.sampled_from([sign * (100 * SECOND + more) for sign in (-1, 1) for more in (-1, 0, 1)]),
         st.integers(-2 * MS, 2 * SECOND),
     ),
     system=st.booleans(),
@@ -81,12 +93,16 @@ def test_verdict_is_the_documented_rule(
 ) -> None:
     """The rule of docs/time.md, word by word, against any time and any state of the clocks."""
     ts_ns = NOW - age
-    utc_ns = ts_ns - lead_s * SECOND if kind == HARDWARE else ts_ns
+    told, utc_ns = kind, ts_ns
+    if kind == HARDWARE and abs(age) >= 100 * SECOND:  # its clock was never set
+        told, utc_ns = USER, NOW
+    elif kind == HARDWARE:
+        utc_ns = ts_ns - lead_s * SECOND
     reasons = [
-        kind == NONE,
+        told == NONE,
         not system,
-        kind == HARDWARE and not hardware,
-        kind == USER and abs(error_ns) > MS,
+        told == HARDWARE and not hardware,
+        told == USER and abs(error_ns) > MS,
         utc_ns - NOW > MS,
         NOW - utc_ns > SECOND,
     ]

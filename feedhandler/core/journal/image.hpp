@@ -64,7 +64,7 @@ class Image {
     void on_clear(std::uint64_t, std::int64_t) {}  // nothing is ever given up
     // A live feed has begun anew there, by the same rules.
     void on_event(const Event& event) {
-        if (event.type == EventType::session_start) began_again_ = ++starts_ > 1;
+        if (event.type == EventType::session_start) began_again_ |= ++starts_ > 1;
     }
     void send_request(std::size_t, std::span<const std::uint8_t, 20>) {}
 

@@ -17,14 +17,12 @@
 #include <utility>
 #include <vector>
 
-#include "receive/clock.hpp"
 #include "receive/device_lines.hpp"
 #include "receive/first_turn.hpp"
 #include "receive/membership.hpp"
 #include "receive/multicast.hpp"
 #include "receive/packet_filter.hpp"
 #include "receive/source.hpp"
-#include "receive/timestamping.hpp"
 
 namespace fh::receive {
 
@@ -101,7 +99,6 @@ class PacketRing {
         for (; held_ != 0; --held_, oldest_.advance(geometry_))
             __atomic_store_n(&header(oldest_)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
         std::size_t count = 0;
-        now_ns_ = 0;
         for (const std::size_t most = std::min(out.size(), limit_); held_ < most; ++held_) {
             const tpacket2_hdr* frame = header(next_);
             const std::uint32_t status = __atomic_load_n(&frame->tp_status, __ATOMIC_ACQUIRE);
@@ -190,18 +187,10 @@ class PacketRing {
         const bool intact = (status & TP_STATUS_CSUMNOTREADY) != 0;
         if (!device_.table.take(bytes, frame.tp_snaplen, intact, out, counters)) return false;
         constexpr std::uint32_t by_hardware = TP_STATUS_TS_RAW_HARDWARE | TP_STATUS_TS_SYS_HARDWARE;
+        out.timestamp_kind = (status & by_hardware) != 0 ? TimestampKind::hardware : TimestampKind::kernel;
         out.ts_recv_ns = std::int64_t{frame.tp_sec} * 1'000'000'000 + frame.tp_nsec;
-        out.timestamp_kind = (status & by_hardware) == 0         ? TimestampKind::kernel
-                             : is_of_a_set_clock(out.ts_recv_ns) ? TimestampKind::hardware
-                                                                 : TimestampKind::none;
         timestamp_kind_ = out.timestamp_kind;
         return true;
-    }
-
-    // The host's clock is read once a call.
-    bool is_of_a_set_clock(std::int64_t hardware_ns) {
-        if (now_ns_ == 0) now_ns_ = read_clock(CLOCK_REALTIME);
-        return was_ever_set(hardware_ns, now_ns_);
     }
 
     DeviceLines device_;
@@ -213,7 +202,6 @@ class PacketRing {
     RingPlace oldest_;      // of those held
     std::size_t held_ = 0;  // frames that are ours: what the last call handed out, or refused
     std::uint64_t drops_ = 0;
-    std::int64_t now_ns_ = 0;  // UTC, once this call needed it
     TimestampKind timestamp_kind_ = TimestampKind::none;
 };
 

@@ -13,6 +13,7 @@
 #include <span>
 
 #include "message.hpp"
+#include "receive/receive_time.hpp"
 
 namespace fh::receive {
 
@@ -77,13 +78,6 @@ inline ControlTimes read_control(std::span<const std::uint8_t> control) {
         control = control.subspan(next);
     }
     return out;
-}
-
-// Further from the kernel's time no time scale is: the device's clock was never set. (TAI is 37 s ahead.)
-inline constexpr std::int64_t never_set_ns = 100'000'000'000;
-inline bool was_ever_set(std::int64_t hardware_ns, std::int64_t host_ns) {  // both are >= 0
-    const std::int64_t apart_ns = hardware_ns - host_ns;
-    return apart_ns < never_set_ns && apart_ns > -never_set_ns;
 }
 
 // Gives the datagram the best time that came. A hardware time stays in the scale of its clock.
